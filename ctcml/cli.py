@@ -1,0 +1,246 @@
+"""`ctcml …`: reads parameters, calls one function, says what happened; the only place that turns errors into exit codes."""
+
+import errno
+import inspect
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ctcml.errors import CtcmlError
+from ctcml.workspace import Workspace
+
+NOTICE = "Research use only: not for diagnosis or treatment."
+
+
+class Commands(click.Group):
+    """Our own commands and, loaded when first asked for, those of the packages above (Label Studio, flows)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self.commands, *self._above()})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return self.commands.get(name) or self._above().get(name)
+
+    @staticmethod
+    def _above() -> dict[str, click.Command]:
+        found: dict[str, click.Command] = {}
+        for point in entry_points(group="ctcml.commands"):
+            found |= point.load()
+        return found
+
+
+@click.group(cls=Commands, epilog=NOTICE, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ctcml")
+def cli() -> None:
+    """Grow your own classifier of circulating tumour cells.
+
+    Example: ctcml demo
+    """
+
+
+def workspace_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--workspace`, handed on as a `Workspace`."""
+    return click.option(
+        "--workspace", "ws", default=".", show_default="the current folder", type=click.Path(path_type=Path, file_okay=False),
+        callback=lambda _ctx, _param, value: Workspace(value.resolve()), help="The laboratory's folder.",
+    )(command)  # fmt: skip
+
+
+def say(line: str) -> None:
+    """Progress for people: one line, at once."""
+    click.echo(line)
+    sys.stdout.flush()
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Make a workspace in FOLDER: git, DVC, parameters, key and ledger.
+
+    Example: ctcml init my-lab
+    """
+    from ctcml.dataversions import create_workspace
+
+    create_workspace(Workspace(folder.resolve()), now=datetime.now(UTC))
+    say(f"workspace {folder} is ready; keep a copy of {folder}/.ctcml/key where you keep passwords")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--patients", type=int, help="Instead of simulate.patients.")
+@click.option("--seed", type=int, help="Instead of seed.")
+@workspace_option
+def simulate(folder: Path, patients: int | None, seed: int | None, ws: Workspace) -> None:
+    """Write a SIMULATED laboratory (ACCEPT export, clinical table, historic labels) to FOLDER.
+
+    Example: ctcml simulate inbox/simulated --patients 20 --workspace my-lab
+    """
+    from ctcml.params import load_params
+    from ctcml.simulate import simulate_laboratory
+
+    params = load_params(ws.params)
+    numbers = params.simulate.model_dump(exclude={"reader_error"}) | ({"patients": patients} if patients else {})
+    made = simulate_laboratory(folder, **numbers, seed=params.seed if seed is None else seed)
+    say(f"SIMULATED: {made.patients} patients, {made.thumbnails} thumbnails in {folder}")
+
+
+@cli.command()
+@click.argument("export", type=click.Path(path_type=Path))
+@click.option("--clinical", required=True, type=click.Path(path_type=Path), help="The clinical table (CSV).")
+@click.option("--historic", type=click.Path(path_type=Path), help="Labels from before ctcml (CSV: sample, object_index, label, source).")
+@workspace_option
+def intake(export: Path, clinical: Path, historic: Path | None, ws: Workspace) -> None:
+    """Take an ACCEPT export in: pack thumbnails, assign patients to sets, make a data version.
+
+    Example: ctcml intake inbox/export --clinical inbox/clinical.csv
+    """
+    from ctcml.dataversions import new_data_version
+    from ctcml.identity import load_key
+    from ctcml.intake import take_in
+    from ctcml.params import load_params
+
+    params, now = load_params(ws.params), datetime.now(UTC)
+    block = (params.splits.train, params.splits.steering, params.splits.sealed)
+    taken = take_in(export, clinical, historic, ws, key=load_key(ws.key), block=block, seed=params.seed, now=now)
+    version = new_data_version(ws, why=f"intake of {taken.samples} samples", by="ctcml intake", now=now)
+    say(f"{taken.thumbnails} thumbnails of {taken.samples} new samples taken in, {taken.refused} refused (see quarantine/); data version {version.tag}")
+
+
+def _stage_command(name: str) -> click.Command:
+    from ctcml import stages
+
+    function = getattr(stages, name)
+    wanted = [one for one in inspect.signature(function).parameters if one not in ("ws", "say")]
+
+    @click.command(name=name, help=f"{function.__doc__}\n\nA stage of dvc.yaml; `ctcml repro {name}` runs it with what it needs.\n\nExample: ctcml {name} --workspace my-lab")
+    @workspace_option
+    def command(ws: Workspace) -> None:
+        from ctcml.params import load_params
+
+        params = load_params(ws.params)
+        function(ws, **{one: getattr(params, one) for one in wanted}, say=say)
+
+    return command
+
+
+for _name in ("settle", "train", "embed", "cluster", "map", "query", "count", "survive"):
+    cli.add_command(_stage_command(_name))
+
+
+@cli.command()
+@workspace_option
+def fingerprint(ws: Workspace) -> None:
+    """Write the hash of each stage's code to code.yaml, so that DVC reruns what a changed module makes.
+
+    Example: ctcml fingerprint
+    """
+    from ctcml.fingerprints import write_fingerprints
+
+    write_fingerprints(ws.root)
+
+
+@cli.command()
+@click.argument("stages", nargs=-1)
+@workspace_option
+def repro(stages: tuple[str, ...], ws: Workspace) -> None:
+    """Make every derived file that is out of date (`dvc repro`), all or the STAGES named.
+
+    Example: ctcml repro count survive
+    """
+    from ctcml.versioning import repro as run
+
+    ran = run(ws.root, list(stages), on_line=say)
+    say(f"ran: {', '.join(ran)}" if ran else "everything is up to date")
+
+
+@cli.group()
+def ledger() -> None:
+    """The record of every reading, settlement, class and promotion.
+
+    Example: ctcml ledger verify
+    """
+
+
+@ledger.command()
+@workspace_option
+def verify(ws: Workspace) -> None:
+    """Check the chain and the anchored head.
+
+    Example: ctcml ledger verify --workspace my-lab
+    """
+    from ctcml.ledger import Ledger, read_head
+
+    head = Ledger(ws.ledger).verify(read_head(ws.ledger_head))
+    say(f"{head.length} events, chain whole, head {head.hash}")
+
+
+@ledger.command()
+@click.argument("cell_uid")
+@workspace_option
+def show(cell_uid: str, ws: Workspace) -> None:
+    """Tell a cell's whole life.
+
+    Example: ctcml ledger show 0123456789abcdef01234567
+    """
+    from ctcml.errors import BadInput
+    from ctcml.ledger import Ledger
+
+    lines = [event for event in Ledger(ws.ledger).events() if event.body.get("cell_uid") == cell_uid]
+    if not lines:
+        raise BadInput(f"cell {cell_uid!r}: the ledger has no event about it; copy the 24 characters of a cell_uid")
+    for event in lines:
+        say(f"{event.at}  {event.kind:15} by {event.by:12} " + " ".join(f"{name}={value}" for name, value in event.body.items() if name != "cell_uid"))
+
+
+@cli.command()
+@workspace_option
+def versions(ws: Workspace) -> None:
+    """List the data versions, oldest first.
+
+    Example: ctcml versions --workspace my-lab
+    """
+    from ctcml.versioning import versions as listed
+
+    for one in listed(ws.root):
+        say(f"{one.tag:12} {one.commit[:12]} {one.data_md5}")
+
+
+@cli.command()
+@click.argument("version")
+@workspace_option
+def checkout(version: str, ws: Workspace) -> None:
+    """Bring a data version back bit for bit; the live ledger is not touched.
+
+    Example: ctcml checkout data-v1
+    """
+    from ctcml.versioning import checkout as bring_back
+
+    bring_back(ws.root, version)
+    say(f"data/ is {version} again")
+
+
+def main() -> None:
+    """Entry point: every expected failure is one line on standard error and exit code 1."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as ending:
+        sys.exit(ending.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("ctcml: stopped", err=True)
+        sys.exit(130)
+    except CtcmlError as error:
+        click.echo(f"ctcml: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        click.echo(f"ctcml: {error.filename or 'disk'}: {error.strerror}; make room or mend the rights and run it again", err=True)
+        sys.exit(1)

@@ -1,0 +1,82 @@
+"""Making a workspace, and freezing its data together with the ledger as one version."""
+
+import json
+import shutil
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import ctcml
+from ctcml import versioning
+from ctcml.identity import create_key
+from ctcml.ledger import Draft, Head, Ledger, snapshot, write_head
+from ctcml.records import PAPER_CLASSES
+from ctcml.versioning import DataVersion
+from ctcml.workspace import Workspace
+
+SOURCE = Path(ctcml.__file__).parent.parent
+# Events that say what was done with the data; they alone make no new version of it.
+BOOKKEEPING = ("data_version", "training", "sealed_look", "promotion", "mode")
+
+
+def create_workspace(ws: Workspace, *, now: datetime) -> None:
+    """Make git, DVC, the key and a ledger that opens with the paper's five classes."""
+    versioning.init_workspace(ws.root, SOURCE)
+    create_key(ws.key)
+    added = [
+        Draft(
+            kind="class_added",
+            by="Zeune et al. 2020",
+            why="the paper's five-class set",
+            body={"class_id": one.class_id, "name": one.name, "definition": one.definition},
+        )
+        for one in PAPER_CLASSES
+    ]
+    made = Draft(kind="workspace_created", by="ctcml init", body={"ctcml": version("ctcml")})
+    write_head(Ledger(ws.ledger).append([made, *added], now=now), ws.ledger_head)
+    versioning.commit(ws.root, "Open the ledger", [ws.ledger_head.relative_to(ws.root)])
+    set_start(ws, data_version="none")
+
+
+def new_data_version(ws: Workspace, *, why: str, by: str, now: datetime) -> DataVersion:
+    """Freeze `data/` with a snapshot of the ledger: DVC add and push, git commit and tag, an event, an anchored head.
+
+    Without anything new since the last version, that one is returned.
+    """
+    ledger = Ledger(ws.ledger)
+    frozen = Ledger(ws.ledger_snapshot).head()
+    if any(event.kind not in BOOKKEEPING for event in ledger.events() if event.seq >= frozen.length):
+        snapshot(ledger, ws.ledger_snapshot)
+    former = versioning.versions(ws.root)
+    made = versioning.commit_data_version(ws.root, message=f"Data version: {why}")
+    if not former or made.tag != former[-1].tag:
+        body = {"tag": made.tag, "data_md5": made.data_md5, "commit": made.commit}
+        ledger.append([Draft(kind="data_version", by=by, why=why, body=body)], now=now)
+    anchor(ws)
+    return made
+
+
+def set_start(ws: Workspace, *, data_version: str) -> bool:
+    """Let the next training start from the present champion, once for a data version; says whether it was changed."""
+    notes = ws.start / "start.json"
+    if notes.exists() and json.loads(notes.read_text())["data_version"] == data_version:
+        return False
+    unfinished = ws.start.with_name(".start")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    if ws.champion.exists():
+        shutil.copytree(ws.champion, unfinished)
+    unfinished.mkdir(parents=True, exist_ok=True)
+    (unfinished / "start.json").write_text(json.dumps({"data_version": data_version}) + "\n")
+    shutil.rmtree(ws.start, ignore_errors=True)
+    unfinished.rename(ws.start)
+    pointer = versioning.track(ws.root, ws.start)
+    versioning.commit(ws.root, f"Training on {data_version} starts from the champion of now", [pointer])
+    return True
+
+
+def anchor(ws: Workspace) -> Head:
+    """Commit length and hash of the ledger to the workspace's git; a later cut below it cannot be hidden."""
+    head = Ledger(ws.ledger).verify()
+    write_head(head, ws.ledger_head)
+    versioning.commit(ws.root, f"Anchor the ledger at {head.length} events", [ws.ledger_head.relative_to(ws.root)])
+    return head

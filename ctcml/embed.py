@@ -1,0 +1,79 @@
+"""Thumbnails through a model: probabilities, latents and reconstruction errors, in full precision."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ctcml.errors import BadInput
+from ctcml.model import AECNN, load_model
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model ready to score: its ordered classes, the image recipe it was trained on, the hash of its weights."""
+
+    model: AECNN
+    classes: list[str]
+    recipe: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model says of N thumbnails, in the order in which they came."""
+
+    probabilities: Floats  # (N, classes), in the order of the model's classes
+    latents: Floats  # (N, 50)
+    reconstruction_error: Floats  # (N, 3): sum of squared errors of each plane / sum of squares of the input
+    predicted: list[str]
+
+
+def load_scorer(folder: Path) -> Scorer:
+    """Open a model's folder for scoring; `BrokenRecord` if its weights are not those that its card describes."""
+    model, card = load_model(folder)
+    model.eval().requires_grad_(False)
+    return Scorer(model, list(card["classes"]), str(card["recipe"]), str(card["weights_sha256"]))
+
+
+def score(
+    scorer: Scorer,
+    images: NDArray[np.uint8],
+    *,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Score images (N, 80, 80, 3) uint8 that were made with the recipe `scorer.recipe`; N may be 0.
+
+    The last batch is filled up with black images, so that what a thumbnail gets does not depend on how many others
+    were scored with it. A plane without any signal is measured against one fully bright pixel.
+    """
+    if images.dtype != np.uint8 or images.shape[1:] != (80, 80, 3):
+        raise BadInput(
+            f"images are {images.dtype} {images.shape}, expected uint8 (N, 80, 80, 3); apply {scorer.recipe!r} first"
+        )
+    n, width = len(images), len(scorer.classes)
+    probabilities, latents, errors = (np.empty((n, columns), np.float32) for columns in (width, 50, 3))
+    for first in range(0, n, batch_size):
+        batch = images[first : first + batch_size]
+        x = torch.zeros(batch_size, 80, 80, 3)
+        x[: len(batch)] = torch.from_numpy(batch)
+        for out, values in zip((probabilities, latents, errors), _score_batch(scorer.model, x), strict=True):
+            out[first : first + len(batch)] = values[: len(batch)].numpy()
+        if progress is not None:
+            progress(first + len(batch), n)
+    return Scores(probabilities, latents, errors, [scorer.classes[k] for k in probabilities.argmax(1)])
+
+
+@torch.inference_mode()
+def _score_batch(model: AECNN, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    x = batch.div_(255).permute(0, 3, 1, 2)  # channels last in memory as it is
+    logits, latent, rebuilt = model(x)
+    error = (rebuilt - x).square().sum((2, 3)) / x.square().sum((2, 3)).clamp(min=1.0)
+    return logits.softmax(1), latent, error

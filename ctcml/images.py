@@ -1,0 +1,203 @@
+"""Thumbnails as pictures: the recipe that makes the network's input, and the panels and sheets that a person looks at.
+
+Raw pixels are uint16 counts of shape (planes, height, width) whose first three planes are CD45, DAPI, CK. An array that
+already went through a recipe is uint8 of shape (80, 80, 3) and is refused here, so nothing is transformed twice.
+"""
+
+import io
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ctcml.errors import BadInput
+from ctcml.records import PIXEL_SIZE_UM, PLANES
+
+Counts = NDArray[np.uint16]
+Picture = NDArray[np.uint8]
+Recipe = Literal["asinh", "paper"]
+
+SIZE = 80  # pixels a side of the network's input (paper, Methods)
+FULL_SCALE = 4095  # largest value of the 12-bit camera
+SHEET_WINDOW = 64  # pixels a side of a contact sheet's tile: most objects fit, and they are larger on the screen
+CONTRAST_FLOOR = 150.0  # counts above background: white is never less, or camera noise would look like a stain
+OUTSIDE = 40  # grey of a reader's window where the thumbnail ends: no pixels there, not a dark background
+SCALE_BAR_UM = 10.0
+
+
+def recipe_tag(recipe: Recipe, *, background_percentile: float, asinh_scale: float) -> str:
+    """Name a recipe with its numbers; a model stores this name and refuses images that carry another.
+
+    >>> recipe_tag("asinh", background_percentile=10.0, asinh_scale=60.0)
+    'asinh-v1(p10,60)'
+    >>> recipe_tag("paper", background_percentile=10.0, asinh_scale=60.0)
+    'paper-v1(p10)'
+    """
+    scale = f",{asinh_scale:g}" if recipe == "asinh" else ""
+    return f"{recipe}-v1(p{background_percentile:g}{scale})"
+
+
+def background(pixels: Counts, percentile: float) -> NDArray[np.uint16]:
+    """Return the background of each plane, shape (planes,): its value at `percentile`, rounded down to one that occurs.
+
+    >>> background(np.arange(100, dtype=np.uint16).reshape(1, 10, 10), 10.0).tolist()
+    [9]
+    """
+    flat = pixels.reshape(len(pixels), -1)
+    rank = int(percentile / 100 * (flat.shape[1] - 1))
+    lowest: NDArray[np.uint16] = np.partition(flat, rank, axis=1)[:, rank]
+    return lowest
+
+
+def to_input(pixels: Counts, *, recipe: Recipe, background_percentile: float, asinh_scale: float) -> Picture:
+    """Make one thumbnail the network's input: uint8 (80, 80, 3), planes CD45, DAPI, CK.
+
+    Background is subtracted a plane over the true thumbnail, then the recipe's curve, then symmetric zero padding, or
+    a centre crop where the thumbnail is larger. `asinh` = round(255·asinh(x/scale)/asinh(4095/scale)); `paper` casts
+    12 bit to 8 bit (x >> 4; Zeune et al. 2020 cast before they subtract, here the subtraction is first: it loses less).
+    """
+    images = to_inputs([pixels], recipe=recipe, background_percentile=background_percentile, asinh_scale=asinh_scale)
+    return images.squeeze(0)
+
+
+def to_inputs(
+    thumbnails: Sequence[Counts], *, recipe: Recipe, background_percentile: float, asinh_scale: float
+) -> Picture:
+    """Make many thumbnails the network's input, uint8 (N, 80, 80, 3), as `to_input` does one by one."""
+    curve = _curve(recipe, asinh_scale)
+    images = np.zeros((len(thumbnails), SIZE, SIZE, len(PLANES)), dtype=np.uint8)
+    for image, pixels in zip(images, thumbnails, strict=True):
+        planes = _three_planes(pixels)
+        floor = background(planes, background_percentile)[:, None, None]
+        inside, kept = _window(planes.shape[1:])
+        crop = planes[:, kept[0], kept[1]]
+        image[inside] = curve[crop - np.minimum(crop, floor)].transpose(1, 2, 0)
+    return images
+
+
+@cache
+def _curve(recipe: Recipe, asinh_scale: float) -> Picture:
+    """The recipe's curve for every uint16 value: a table is exact and ten times as fast as the formula."""
+    counts = np.arange(65536)
+    if recipe == "asinh":
+        bent = 255 * np.arcsinh(counts / asinh_scale) / np.arcsinh(FULL_SCALE / asinh_scale)
+    elif recipe == "paper":
+        bent = counts >> 4
+    else:
+        raise BadInput(f"recipe {recipe!r}: expected 'asinh' or 'paper'; correct image.recipe in params.yaml")
+    curve: Picture = np.clip(np.round(bent), 0, 255).astype(np.uint8)
+    return curve
+
+
+def _three_planes(pixels: Counts) -> Counts:
+    if pixels.dtype != np.uint16 or pixels.ndim != 3 or len(pixels) < len(PLANES) or 0 in pixels.shape:
+        raise BadInput(
+            f"pixels are {pixels.dtype} {pixels.shape}, expected raw uint16 counts (3 planes or more, height, width);"
+            " give the thumbnail from its shard, not an image that went through a recipe"
+        )
+    return pixels[: len(PLANES)]
+
+
+def _window(shape: tuple[int, ...], size: int = SIZE) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where a thumbnail lies in a square window, and which part of the thumbnail is kept there.
+
+    >>> _window((20, 100))
+    ((slice(30, 50, None), slice(0, 80, None)), (slice(0, 20, None), slice(10, 90, None)))
+    """
+    kept = [min(length, size) for length in shape]
+    inside = [slice((size - n) // 2, (size - n) // 2 + n) for n in kept]
+    source = [slice((length - n) // 2, (length - n) // 2 + n) for length, n in zip(shape, kept, strict=True)]
+    return (inside[0], inside[1]), (source[0], source[1])
+
+
+def stretched(pixels: Counts, *, background_percentile: float = 10.0) -> Picture:
+    """Return the planes as grey pictures, uint8 (3, h, w), with the contrast a reader sees.
+
+    Black is the plane's background; white is its 99.8th percentile, but at least 150 counts above black.
+    """
+    planes = _three_planes(pixels)
+    black = background(planes, background_percentile).astype(np.float32)
+    white = np.maximum(background(planes, 99.8).astype(np.float32), black + CONTRAST_FLOOR)
+    grey = (planes - black[:, None, None]) / (white - black)[:, None, None]
+    shown: Picture = np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)
+    return shown
+
+
+def overlay(pixels: Counts, *, background_percentile: float = 10.0) -> Picture:
+    """Return the colour picture of a thumbnail at its own size, uint8 (h, w, 3): red CD45, green CK, blue DAPI."""
+    cd45, dapi, ck = stretched(pixels, background_percentile=background_percentile)
+    return np.stack([cd45, ck, dapi], axis=-1)
+
+
+def reader_panels(pixels: Counts, *, scale: int = 4, background_percentile: float = 10.0) -> dict[str, Picture]:
+    """Return what a reader sees: `cd45`, `dapi`, `ck` in grey and `overlay` in colour with a 10 µm bar.
+
+    Each is the 80×80 window of the network's input enlarged `scale` times unsmoothed, grey outside the thumbnail.
+    """
+    grey = stretched(pixels, background_percentile=background_percentile)
+    colour = grey[[0, 2, 1]].transpose(1, 2, 0)
+    named = {"cd45": grey[0], "dapi": grey[1], "ck": grey[2], "overlay": colour}
+    panels = {name: _enlarge(_in_window(picture), scale) for name, picture in named.items()}
+    _draw_scale_bar(panels["overlay"], scale)
+    return panels
+
+
+def _in_window(picture: Picture, size: int = SIZE) -> Picture:
+    inside, kept = _window(picture.shape[:2], size)
+    window = np.full((size, size, *picture.shape[2:]), OUTSIDE, dtype=np.uint8)
+    window[inside] = picture[kept]
+    return window
+
+
+def _enlarge(picture: Picture, scale: int) -> Picture:
+    return picture.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _draw_scale_bar(picture: Picture, scale: int) -> None:
+    """Draw 10 µm (15.6 pixels of 0.64 µm) in the lower right corner, in place."""
+    length, margin = round(SCALE_BAR_UM / PIXEL_SIZE_UM * scale), 2 * scale
+    picture[-margin - scale : -margin, -margin - length : -margin] = 255
+
+
+def encode_png(picture: Picture) -> bytes:
+    """Return `picture`, grey (h, w) or colour (h, w, 3), as a PNG file; the same picture gives the same bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def contact_sheet(
+    overlays: Sequence[Picture], *, columns: int, captions: Sequence[str] | None = None, scale: int = 3
+) -> Picture:
+    """Lay pictures (h, w, 3) row by row on one sheet, each in a 64×64 window enlarged `scale` times, caption below.
+
+    Raises `BadInput` when captions are given but not one a picture.
+    """
+    if captions is not None and len(captions) != len(overlays):
+        raise BadInput(f"contact sheet: {len(captions)} captions for {len(overlays)} pictures; give one a picture")
+    gap, side, strip = 4, SHEET_WINDOW * scale, 0 if captions is None else 14
+    rows = max(1, -(-len(overlays) // columns))
+    sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + strip + gap) + gap), (24, 24, 24))
+    for place, picture in enumerate(overlays):
+        x, y = gap + place % columns * (side + gap), gap + place // columns * (side + strip + gap)
+        sheet.paste(Image.fromarray(_enlarge(_in_window(picture, SHEET_WINDOW), scale)), (x, y))
+        if captions is not None:
+            _write_caption(sheet, captions[place], x, y + side, side)
+    return np.asarray(sheet)
+
+
+def _write_caption(sheet: Image.Image, text: str, x: int, y: int, width: int) -> None:
+    """Write `text` below a tile, shortened until it fits, so that it never runs into its neighbour's."""
+    draw, font = ImageDraw.Draw(sheet), _font()
+    shown = text
+    while len(shown) > 1 and draw.textlength(shown, font=font) > width:
+        shown = shown[:-2] + "…"
+    draw.text((x, y + 1), shown, font=font, fill=(230, 230, 230))
+
+
+@cache
+def _font() -> Any:
+    return ImageFont.load_default(size=11)

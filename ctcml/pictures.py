@@ -1,0 +1,259 @@
+"""Plots and contact sheets as files: survival curves, the latent map, the confusion matrix, galleries.
+
+Everything drawn was computed elsewhere; simulated data and exploratory cut-offs are stamped so in the picture itself.
+PNG or SVG by the ending of the path; the same input gives the same bytes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from ctcml.errors import BadInput
+from ctcml.images import contact_sheet
+from ctcml.tables import atomic_path
+
+# Okabe and Ito's palette, told apart by colour-blind readers; a class keeps its colour for good.
+CLASS_COLOURS = {
+    "ctc": "#D55E00",
+    "tdev": "#E69F00",
+    "wbc": "#0072B2",
+    "bare_nucleus": "#56B4E9",
+    "other": "#7F7F7F",
+    "cd45ev": "#009E73",
+}
+FURTHER_COLOURS = ("#CC79A7", "#B8A900", "#5E3C99", "#8C510A", "#1B1B1B")
+UNREAD = "unread"  # the name under which the map draws cells without a label
+UNREAD_COLOUR = "#D0D0D0"
+ARM_COLOURS = ("#0072B2", "#D55E00")
+
+STYLE: dict[Any, Any] = {  # Any: matplotlib spells out all its keys as the type
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "svg.hashsalt": "ctcml", "svg.fonttype": "path", "legend.frameon": False,
+}  # fmt: skip
+
+
+def km_plot(report: Mapping[str, Any], path: Path, *, simulated: bool) -> None:
+    """Draw one survival report (`SurvivalReport.to_dict`): curves, 95 % bands, censoring marks, numbers at risk.
+
+    Refused arms get no curve; the refusals are printed where the figures would stand.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 5.8), layout="constrained")
+        curves, risk = figure.subplots(2, 1, height_ratios=[6, 0.9], sharex=True)
+        for arm, colour in zip(report["arms"], ARM_COLOURS, strict=True):
+            _curve(curves, arm, colour)
+        curves.set(ylim=(0, 1.03), ylabel="Survival probability", xlabel="Months")
+        curves.yaxis.set_major_formatter(PercentFormatter(1.0))
+        last = max([*report["risk_times"], *(time for arm in report["arms"] for time in arm["times"]), 1.0])
+        curves.set(xlim=(0, last * 1.02), xticks=list(report["risk_times"]))
+        curves.tick_params(labelbottom=True)
+        if any(arm["times"] for arm in report["arms"]):
+            curves.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1.4, borderaxespad=0.2)
+        _numbers_at_risk(risk, report)
+        figure.supxlabel(_figures(report), x=0.02, ha="left", fontsize=8, linespacing=1.4)
+        _head(figure, report["label"], _stamps(simulated, exploratory=bool(report["exploratory"])))
+        _save(figure, path)
+
+
+def map_plot(
+    xy: NDArray[Any], class_ids: Sequence[str], path: Path, *, simulated: bool, title: str = "Map of the latent space"
+) -> None:
+    """Draw cells at `xy` (N, 2), coloured by class; cells named `unread` lie in grey below the others.
+
+    Raises `BadInput` when there is not one class a cell.
+    """
+    labels = np.asarray(class_ids).astype(str)
+    if xy.shape != (len(labels), 2):
+        raise BadInput(f"map: positions of shape {xy.shape} for {len(labels)} cells; make the map again")
+    colours = class_colours(labels.tolist())
+    cells = {name: int((labels == name).sum()) for name in colours}
+    largest_first = sorted(cells, key=lambda name: (name == UNREAD, -cells[name]))
+    size = float(np.clip(12000 / max(len(labels), 1), 2, 18))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 5.6), layout="constrained")
+        axes = figure.subplots()
+        for name in sorted(largest_first, key=lambda name: name != UNREAD):  # grey below the colours
+            there = labels == name
+            x, y = xy[there, 0], xy[there, 1]
+            axes.scatter(x, y, s=size, color=colours[name], alpha=0.75, linewidths=0, rasterized=True)
+        axes.set(xticks=[], yticks=[], xlabel="The axes have no unit; only who lies near whom has a meaning")
+        axes.spines[:].set_visible(False)
+        axes.set_aspect("equal", adjustable="datalim")
+        marks = [
+            Line2D([], [], marker="o", linestyle="", color=colours[name], label=f"{name} ({cells[name]:,})")
+            for name in largest_first
+        ]
+        axes.legend(handles=marks, loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
+        _head(figure, title, _stamps(simulated))
+        _save(figure, path)
+
+
+def confusion_plot(scorecard: Mapping[str, Any], path: Path, *, simulated: bool, title: str = "Confusion") -> None:
+    """Draw the confusion of a score card (`Scorecard.to_dict`): a row a true class, counts and shares of the row."""
+    cells = np.asarray(scorecard["confusion"], dtype=float)
+    rows, columns = list(scorecard["true_classes"]), list(scorecard["predicted_classes"])
+    totals = cells.sum(axis=1, keepdims=True)
+    shares = np.divide(cells, totals, out=np.zeros_like(cells), where=totals > 0)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.9 + 0.95 * len(columns), 1.9 + 0.62 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
+        for row, column in np.ndindex(*cells.shape):
+            if cells[row, column]:
+                ink = "white" if shares[row, column] > 0.6 else "black"
+                text = f"{cells[row, column]:,.0f}\n{_percent(shares[row, column])}"
+                axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
+        axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor")
+        axes.set_yticks(
+            range(len(rows)), [_row_name(name, name in columns, n) for name, n in zip(rows, totals, strict=True)]
+        )
+        axes.set(xlabel="Called by the model", ylabel="Settled label (cells)")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        _head(figure, title, [*_stamps(simulated), _accuracy(scorecard)])
+        _save(figure, path)
+
+
+def gallery(
+    overlays: Sequence[NDArray[np.uint8]],
+    captions: Sequence[str],
+    path: Path,
+    *,
+    columns: int,
+    title: str,
+    simulated: bool,
+) -> None:
+    """Write a contact sheet of overlays (h, w, 3) with a caption each, under one title.
+
+    Raises `BadInput` without any overlay or with another number of captions.
+    """
+    if not overlays:
+        raise BadInput(f"gallery {title!r}: there is no thumbnail to show; choose cells first")
+    sheet = contact_sheet(overlays, columns=min(columns, len(overlays)), captions=captions)
+    height, width = sheet.shape[:2]
+    dpi, head = 100, 54
+    wide = max(width, 420)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(wide / dpi, (height + head) / dpi), dpi=dpi)
+        figure.figimage(sheet, 0, 0)
+        figure.text(8 / wide, 1 - 8 / (height + head), title, va="top", fontsize=11, weight="bold")
+        below = "   ".join(["R CD45 · G cytokeratin · B DAPI", *_stamps(simulated)])
+        figure.text(8 / wide, 1 - 30 / (height + head), below, va="top", fontsize=8, color="#444444")
+        _save(figure, path, dpi=dpi)
+
+
+def class_colours(class_ids: Iterable[str]) -> dict[str, str]:
+    """Give each class a colour: fixed for the known ones, from the further ones in order of name for new ones.
+
+    >>> class_colours(["wbc", "ctc", "unread"])
+    {'ctc': '#D55E00', 'unread': '#D0D0D0', 'wbc': '#0072B2'}
+    """
+    names = sorted(set(class_ids))
+    new = [name for name in names if name not in CLASS_COLOURS and name != UNREAD]
+    further = {name: FURTHER_COLOURS[at % len(FURTHER_COLOURS)] for at, name in enumerate(new)}
+    return {name: {**CLASS_COLOURS, UNREAD: UNREAD_COLOUR, **further}[name] for name in names}
+
+
+def _curve(axes: Axes, arm: Mapping[str, Any], colour: str) -> None:
+    if not arm["times"]:
+        return
+    times, survival = np.asarray(arm["times"]), np.asarray(arm["survival"])
+    axes.fill_between(times, arm["low"], arm["high"], step="post", color=colour, alpha=0.15, linewidth=0)
+    axes.step(times, survival, where="post", color=colour, linewidth=1.8, label=f"{arm['name']}  (n = {arm['n']})")
+    censored = np.asarray(arm["censored"])
+    at_censoring = survival[np.searchsorted(times, censored, side="right") - 1]
+    axes.plot(censored, at_censoring, linestyle="", marker="|", markersize=6, color=colour)
+
+
+def _numbers_at_risk(axes: Axes, report: Mapping[str, Any]) -> None:
+    for row, (arm, colour) in enumerate(zip(report["arms"], ARM_COLOURS, strict=True)):
+        for time, number in zip(report["risk_times"], arm["at_risk"], strict=True):
+            axes.text(time, row, str(number), ha="center", va="center", color=colour, fontsize=8)
+    axes.set_yticks([0, 1], [arm["name"] for arm in report["arms"]])
+    axes.set_ylim(1.6, -0.6)
+    axes.set_title("Number at risk", fontsize=8, loc="left")
+    axes.tick_params(length=0, labelbottom=False, pad=16)
+    axes.spines[:].set_visible(False)
+
+
+def _figures(report: Mapping[str, Any]) -> str:
+    lines = [
+        f"Median {arm['name']}: {_months(arm['median'])} "
+        f"(95% CI {_limit(arm['median_low'])} to {_limit(arm['median_high'])})"
+        for arm in report["arms"]
+        if arm["times"]
+    ]
+    if report["cox"]:
+        cox = report["cox"]
+        lines.append(f"Hazard ratio {cox['hr']:.2f} (95% CI {cox['low']:.2f} to {cox['high']:.2f})")
+        if cox["proportional_p"] < 0.05:
+            lines.append(
+                f"Hazards not proportional ({p_words(cox['proportional_p'])}): the ratio is an average over time"
+            )
+    if report["logrank"]:
+        lines.append(f"Log-rank {p_words(report['logrank']['p'])}")
+    return "\n".join([*lines, *(_wrapped(refusal) for refusal in report["refusals"])])
+
+
+def p_words(p: float) -> str:
+    """Write a p value as journals do.
+
+    >>> p_words(1.75e-06), p_words(0.0312), p_words(0.4)
+    ('p < 0.001', 'p = 0.031', 'p = 0.40')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def _months(value: float | None) -> str:
+    return "not reached" if value is None else f"{value:.1f} months"
+
+
+def _limit(value: float | None) -> str:
+    return "not reached" if value is None else f"{value:.1f}"
+
+
+def _wrapped(sentence: str) -> str:
+    """A refusal as one or two lines that begin like a sentence."""
+    return sentence[:1].upper() + sentence[1:].replace("; ", ";\n  ")
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "< 1%"
+
+
+def _row_name(name: str, known: bool, total: NDArray[Any]) -> str:
+    return f"{name} ({total.item():,.0f})" if known else f"{name}, unknown to the model ({total.item():,.0f})"
+
+
+def _accuracy(scorecard: Mapping[str, Any]) -> str:
+    figure = scorecard["accuracy"]
+    return (
+        f"accuracy {figure['value']:.1%} (95% CI {figure['low']:.1%} to {figure['high']:.1%}), n = {scorecard['n']:,}"
+    )
+
+
+def _stamps(simulated: bool, *, exploratory: bool = False) -> list[str]:
+    return ["SIMULATED DATA"] * simulated + ["EXPLORATORY, research only"] * exploratory
+
+
+def _head(figure: Figure, title: str, stamps: Sequence[str]) -> None:
+    below = f"\n{' · '.join(stamps)}" if stamps else ""
+    figure.suptitle(f"{title}{below}", x=0.02, ha="left", fontsize=10)
+
+
+def _save(figure: Figure, path: Path, *, dpi: int = 150) -> None:
+    """Write PNG or SVG by the ending of the path, without a date, atomically."""
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in {"png", "svg"}:
+        raise BadInput(f"{path.name}: pictures are written as .png or .svg, found {path.suffix!r}; rename it")
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with atomic_path(path) as unfinished:
+        figure.savefig(unfinished, format=kind, dpi=dpi, metadata=metadata)

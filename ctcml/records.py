@@ -1,0 +1,139 @@
+"""The nouns of the laboratory: frozen, checked at birth, without any I/O."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ctcml.errors import BadInput
+
+PIXEL_SIZE_UM = 0.64  # CellTracks Analyzer II, micrometres per pixel (ACCEPT)
+PLANES = ("CD45", "DAPI", "CK")  # order of planes in shards and in the network's input
+CLASS_ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+class Role(StrEnum):
+    """The set a patient belongs to for good; decided once, at first intake."""
+
+    TRAIN = "train"
+    STEERING = "steering"
+    SEALED = "sealed"
+
+
+class Purpose(StrEnum):
+    """Why a label exists; evaluation labels are closed to trainer and picker."""
+
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+
+
+class Verdict(StrEnum):
+    """What the gate says of a challenger."""
+
+    PROMOTE = "promote"
+    REFUSE = "refuse"
+    CANNOT_DECIDE = "cannot decide"
+
+
+def class_id_from_name(name: str) -> str:
+    """Normalise a reader's name of a class to its permanent id.
+
+    Raises `BadInput` if nothing usable is left.
+
+    >>> class_id_from_name(" CD45EV ")
+    'cd45ev'
+    >>> class_id_from_name("Bare nucleus")
+    'bare_nucleus'
+    """
+    wanted = re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
+    if not CLASS_ID.fullmatch(wanted):
+        raise BadInput(f"class name {name!r}: expected up to 40 letters or digits starting with a letter; type another name")
+    return wanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellClass:
+    """One class of objects; `class_id` is permanent and never reused."""
+
+    class_id: str
+    name: str
+    definition: str
+    retired: bool = False
+
+    def __post_init__(self) -> None:
+        if not CLASS_ID.fullmatch(self.class_id):
+            raise BadInput(f"class_id {self.class_id!r}: expected lower-case letters, digits and _; rename it")
+        if not self.name.strip():
+            raise BadInput(f"class {self.class_id!r}: its name is empty; give it one")
+
+
+PAPER_CLASSES = (
+    CellClass(class_id="ctc", name="CTC", definition="CK+, DAPI+, CD45−, at least 4 µm, nucleus inside the cytokeratin"),
+    CellClass(class_id="tdev", name="tdEV", definition="Tumour-derived extracellular vesicle: CK+, DAPI−, CD45−"),
+    CellClass(class_id="wbc", name="WBC", definition="White blood cell: DAPI+, CD45+, CK−"),
+    CellClass(class_id="bare_nucleus", name="Bare nucleus", definition="DAPI+ only"),
+    CellClass(class_id="other", name="Other object", definition="Artefact, debris or an object of unknown origin"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patient:
+    """A pseudonymous patient; `patient_uid` is keyed and says nothing about the person."""
+
+    patient_uid: str
+    cancer_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One tube of blood of one patient."""
+
+    sample_uid: str
+    patient_uid: str
+    sample_kind: str
+    cancer_type: str
+    blood_volume_ml: float = 7.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.blood_volume_ml <= 50:
+            raise BadInput(f"sample {self.sample_uid}: blood_volume_ml is {self.blood_volume_ml}, expected 0 to 50; check the clinical table")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One reader's answer about one thumbnail on one occasion.
+
+    `label` is a `class_id`, or `new:<class_id>` when the reader proposes a class.
+    """
+
+    read_uid: str
+    cell_uid: str
+    reader: str
+    label: str
+    occasion: str
+    purpose: Purpose
+    lead_time_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not CLASS_ID.fullmatch(self.label.removeprefix("new:")):
+            raise BadInput(f"reading {self.read_uid}: label {self.label!r} is neither a class nor new:<name>; read the cell again")
+        if not self.reader:
+            raise BadInput(f"reading {self.read_uid}: the reader is missing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A thumbnail with a label that two readers, or the adjudicator, stand for."""
+
+    cell_uid: str
+    label: str
+    how: str
+    purpose: Purpose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contested:
+    """A thumbnail on which the two readers differ; it goes to the adjudicator."""
+
+    cell_uid: str
+    labels: tuple[str, str]
+    purpose: Purpose

@@ -1,0 +1,234 @@
+"""The only module that knows MLflow: training runs, registered models, and which of them is the champion.
+
+Stages write files; these functions mirror them, keyed by the hash of the weights, so that calling twice does no harm.
+Models are safetensors and JSON, loaded by `mlflow_model.py`: nothing is ever pickled.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mlflow
+import numpy as np
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
+
+from ctcml.errors import BadInput, BrokenRecord, ServiceDown
+
+MODEL = "ctc"
+EXPERIMENT = "ctcml"
+MODEL_CODE = Path(__file__).with_name("mlflow_model.py")
+KEPT = {".safetensors", ".json", ".png"}  # what a model's folder may hold; anything else stays where it is
+INPUT = Schema([TensorSpec(np.dtype(np.uint8), (-1, 80, 80, 3))])
+ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # the second is what a missing alias gives
+
+
+def log_training(
+    tracking_uri: str, *, model_folder: Path, data_version: str, code_commit: str | None, params: Mapping[str, Any]
+) -> str:
+    """Log the training that made `model_folder` and register its model; returns the version.
+
+    One run with a nested run for each beta phase. Weights that are registered already give their version again. Points
+    this process's MLflow to `tracking_uri`.
+    """
+    card, weights = _card(model_folder)
+    tags = {"weights_sha256": weights, "data_version": data_version, "code_commit": code_commit or "unknown"}
+    with _speaking_to(tracking_uri) as client:
+        if former := _version_of(client, weights):
+            return former
+        mlflow.set_tracking_uri(tracking_uri)
+        experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
+        for begun in client.search_runs([experiment], f"tags.weights_sha256 = '{weights}'"):
+            client.delete_run(begun.info.run_id)  # a killed call left it half told
+        with mlflow.start_run(run_name=f"training on {data_version}", tags=tags) as run:
+            mlflow.log_params({name: str(value)[:500] for name, value in params.items()})
+            mlflow.log_params({f"images {name}": number for name, number in card.get("n_train_per_class", {}).items()})
+            history = _history(model_folder)
+            for phase in sorted({int(row["phase"]) for row in history}):
+                _log_phase(client, [row for row in history if row["phase"] == phase], model_folder)
+            if history:
+                _log_rows(client, run.info.run_id, history)
+            for picture in sorted(model_folder.glob("*.png")):
+                mlflow.log_artifact(str(picture), "pictures")
+            return _register(client, model_folder, tags)
+
+
+def set_alias(tracking_uri: str, alias: str, version: str) -> None:
+    """Point an alias (champion, challenger, previous) to a version; `BadInput` if there is no such version."""
+    with _speaking_to(tracking_uri) as client:
+        _model_version(client, version)
+        client.set_registered_model_alias(MODEL, alias, version)
+
+
+def get_alias(tracking_uri: str, alias: str) -> str | None:
+    """The version that an alias points to, if it points to any."""
+    with _speaking_to(tracking_uri) as client:
+        try:
+            return str(client.get_model_version_by_alias(MODEL, alias).version)
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
+
+
+def tag_version(tracking_uri: str, version: str, key: str, value: str) -> None:
+    """Write a remark on a registered version."""
+    with _speaking_to(tracking_uri) as client:
+        _model_version(client, version)
+        client.set_model_version_tag(MODEL, version, key, value)
+
+
+def download_model(tracking_uri: str, version: str, folder: Path) -> Path:
+    """Fetch a registered model's files into `folder`, which must not exist; returns `folder`.
+
+    Raises `BrokenRecord` unless the weights are those of the model's card and of the registry's own tag.
+    """
+    if folder.exists():
+        raise BadInput(f"{folder}: expected a folder that is not there yet; name another")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        _speaking_to(tracking_uri) as client,
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as aside,
+    ):
+        registered = _model_version(client, version).tags.get("weights_sha256")
+        source = f"models:/{MODEL}/{version}/artifacts/model"
+        fetched = Path(mlflow.artifacts.download_artifacts(source, dst_path=aside, tracking_uri=tracking_uri))
+        _, weights = _card(fetched)
+        if weights != registered:
+            raise BrokenRecord(
+                f"model version {version}: its weights have SHA-256 {weights[:12]}, "
+                f"not {str(registered)[:12]} as registered; restore MLflow's artifacts from the backup"
+            )
+        fetched.rename(folder)
+    return folder
+
+
+def log_scorecard(tracking_uri: str, version: str, scorecard: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
+    """Attach a gate's report to the run of a version: whole as JSON, its single numbers as metrics, its pictures."""
+    with _speaking_to(tracking_uri) as client:
+        run = str(_model_version(client, version).run_id)
+        client.log_dict(run, dict(scorecard), "gate/report.json")
+        for file in files:
+            client.log_artifact(run, str(file), "gate")
+        numbers = _numbers(scorecard, "gate")
+        client.log_batch(run, metrics=[Metric(name, value, 0, 0) for name, value in numbers.items()][:1000])
+        if "verdict" in scorecard:
+            client.set_model_version_tag(MODEL, version, "gate", str(scorecard["verdict"]))
+
+
+def _card(folder: Path) -> tuple[dict[str, Any], str]:
+    """A model's card and the hash of its weights, which must agree."""
+    try:
+        card: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        weights = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    except (OSError, ValueError) as error:
+        raise BrokenRecord(f"{folder}: not a whole model ({error}); train it again") from None
+    if card.get("weights_sha256") != weights:
+        raise BrokenRecord(
+            f"{folder}: weights have SHA-256 {weights[:12]}, model.json says {str(card.get('weights_sha256'))[:12]}; "
+            "train it again"
+        )
+    return card, weights
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    file = folder / "history.json"
+    return list(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else []
+
+
+def _log_phase(client: MlflowClient, rows: list[dict[str, Any]], folder: Path) -> None:
+    beta = rows[0]["beta"]
+    with mlflow.start_run(run_name=f"phase {rows[0]['phase']}: beta {beta:g}", nested=True) as run:
+        mlflow.log_params({"beta": beta, "epochs": len(rows)})
+        _log_rows(client, run.info.run_id, rows)
+        picture = folder / f"reconstructions-beta-{beta:g}.png"
+        if picture.exists():
+            mlflow.log_artifact(str(picture))
+
+
+def _log_rows(client: MlflowClient, run: str, rows: list[dict[str, Any]]) -> None:
+    """All numbers of all epochs, a thousand a request."""
+    metrics = [
+        Metric(name, value, 0, step)
+        for step, row in enumerate(rows, start=1)
+        for name, value in _numbers(row).items()
+        if name not in ("phase", "epoch")
+    ]
+    for first in range(0, len(metrics), 1000):
+        client.log_batch(run, metrics=metrics[first : first + 1000])
+
+
+def _register(client: MlflowClient, folder: Path, tags: dict[str, str]) -> str:
+    with tempfile.TemporaryDirectory() as aside, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow, imported further here, warns of its own type hints
+        model = Path(aside) / "model"
+        model.mkdir()
+        for file in folder.iterdir():
+            if file.suffix in KEPT:
+                shutil.copyfile(file, model / file.name)
+        logged = mlflow.pyfunc.log_model(
+            name=MODEL,
+            python_model=str(MODEL_CODE),
+            artifacts={"model": str(model)},
+            signature=ModelSignature(inputs=INPUT),
+            pip_requirements=["ctcml"],
+            registered_model_name=MODEL,
+            tags=tags,
+        )
+    version = str(logged.registered_model_version)
+    for name, value in tags.items():  # the hash first: it is what a second call looks for
+        client.set_model_version_tag(MODEL, version, name, value)
+    return version
+
+
+def _version_of(client: MlflowClient, weights: str) -> str | None:
+    found = client.search_model_versions(f"name = '{MODEL}' and tags.weights_sha256 = '{weights}'")
+    return str(min(int(each.version) for each in found)) if found else None
+
+
+def _model_version(client: MlflowClient, version: str) -> Any:
+    try:
+        return client.get_model_version(MODEL, version)
+    except MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
+        raise BadInput(
+            f"model version {version!r}: not in the registry; see `ctcml models` for those that are"
+        ) from None
+
+
+def _numbers(content: Mapping[str, Any], above: str = "") -> dict[str, float]:
+    """The single numbers in nested tables, named by their path.
+
+    >>> _numbers({"n": 3, "by": {"ctc": 0.5}, "low_high": [0, 1], "sure": True})
+    {'n': 3.0, 'by/ctc': 0.5}
+    """
+    found: dict[str, float] = {}
+    for name, value in content.items():
+        path = f"{above}/{name}" if above else str(name)
+        if isinstance(value, Mapping):
+            found |= _numbers(value, path)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[path] = float(value)
+    return found
+
+
+@contextmanager
+def _speaking_to(tracking_uri: str) -> Iterator[MlflowClient]:
+    """A client of a server that answers; MLflow itself would try for minutes."""
+    try:
+        if tracking_uri.startswith("http"):
+            httpx.get(f"{tracking_uri}/health", timeout=10, trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        raise ServiceDown(f"MLflow at {tracking_uri}: {error}; start it with `ctcml up`") from None
+    yield MlflowClient(tracking_uri)

@@ -1,0 +1,220 @@
+"""Shards: all thumbnails of one sample in one Parquet file, written once, hashed by content, read back as arrays.
+
+A shard keeps the native crop, so any recipe can be applied later; `read_inputs` applies one while it streams.
+"""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ctcml import tables
+from ctcml.errors import BadInput, BadTable, BrokenRecord
+from ctcml.images import SIZE, Counts, Picture, Recipe, to_inputs
+from ctcml.records import PLANES
+
+PIXEL_COLUMNS = ["cell_uid", "height", "width", "planes", "pixels"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed:
+    """One thumbnail of a shard; `pixels` is uint16 (planes, h, w), `mask` bool of the same shape or None."""
+
+    cell_uid: str
+    sample_uid: str
+    object_index: int
+    planes: tuple[str, ...]
+    pixels: Counts
+    mask: NDArray[np.bool_] | None
+    source_bit_depth: int
+    source_order: str
+    restore_low: tuple[float, ...] = ()
+    restore_high: tuple[float, ...] = ()
+    content_sha256: str = ""  # filled at birth when empty; a row read from a shard brings its own
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        if self.pixels.dtype != np.uint16 or len(shape) != 3 or shape[0] != len(self.planes) or 0 in shape:
+            raise BadInput(
+                f"thumbnail {self.cell_uid}: pixels are {self.pixels.dtype} {shape} for planes {self.planes}, expected"
+                " uint16 with one plane a name; read the export again"
+            )
+        if self.planes[: len(PLANES)] != PLANES:
+            raise BadInput(
+                f"thumbnail {self.cell_uid}: planes are {self.planes}, expected {PLANES} first; reorder them"
+            )
+        if self.mask is not None and (self.mask.dtype != np.bool_ or self.mask.shape != shape):
+            raise BadInput(
+                f"thumbnail {self.cell_uid}: mask is {self.mask.dtype} {self.mask.shape}, expected bool {shape}"
+            )
+        if not self.content_sha256:
+            object.__setattr__(self, "content_sha256", content_hash(self.planes, self.pixels))
+
+
+def content_hash(planes: Sequence[str], pixels: Counts) -> str:
+    """Return the SHA-256 (hex) of plane names, shape and little-endian pixels: the same for the same picture.
+
+    >>> content_hash(("CD45", "DAPI", "CK"), np.zeros((3, 2, 2), np.uint16))[:12]
+    '6942c468d023'
+    """
+    head = f"{','.join(planes)}|{'x'.join(str(n) for n in pixels.shape)}|".encode()
+    return hashlib.sha256(head + pixels.astype("<u2", copy=False).tobytes()).hexdigest()
+
+
+def pack_shard(thumbnails: Sequence[Packed], path: Path) -> str:
+    """Write the thumbnails of one sample as a shard and return the file's SHA-256 (hex).
+
+    Packing the same thumbnails again changes nothing. Raises `BrokenRecord` when `path` holds other ones, `BadInput`
+    when a cell appears twice or the thumbnails come from several samples.
+    """
+    rows = sorted(thumbnails, key=lambda one: one.object_index)
+    for what in ("cell_uid", "object_index"):
+        if len({getattr(one, what) for one in rows}) != len(rows):
+            raise BadInput(f"shard {path.name}: a {what} appears twice; intake must give each object one")
+    if len({one.sample_uid for one in rows}) > 1:
+        raise BadInput(f"shard {path.name}: thumbnails of several samples; expected one sample a shard")
+    if path.exists():
+        if not _same(read_shard(path), rows):
+            raise BrokenRecord(
+                f"shard {path}: holds other thumbnails, and a shard is never changed; check which export is right"
+            )
+    else:
+        tables.write_table(pd.DataFrame([_row(one) for one in rows], columns=list(tables.SHARD)), tables.SHARD, path)
+    return file_hash(path)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _same(old: Sequence[Packed], new: Sequence[Packed]) -> bool:
+    return [_row(one) for one in old] == [_row(one) for one in new]
+
+
+def _row(one: Packed) -> dict[str, Any]:
+    return {
+        "cell_uid": one.cell_uid, "sample_uid": one.sample_uid, "object_index": one.object_index,
+        "height": one.pixels.shape[1], "width": one.pixels.shape[2],
+        "planes": ",".join(one.planes), "source_order": one.source_order,
+        "pixels": one.pixels.astype("<u2", copy=False).tobytes(),
+        "mask": b"" if one.mask is None else np.packbits(one.mask).tobytes(),
+        "source_bit_depth": one.source_bit_depth,
+        "restore_low": list(one.restore_low), "restore_high": list(one.restore_high),
+        "content_sha256": one.content_sha256,
+    }  # fmt: skip
+
+
+def read_shard(path: Path, *, verify: bool = False) -> list[Packed]:
+    """Read all thumbnails of a shard, in order of object index.
+
+    With `verify` every picture is hashed again. Raises `BrokenRecord` when the file or a hash is not what was written.
+    """
+    found = [_unpack(row, path) for row in _rows(path, None)]
+    for one in found if verify else ():
+        if content_hash(one.planes, one.pixels) != one.content_sha256:
+            raise BrokenRecord(
+                f"shard {path}: cell {one.cell_uid} is not what its content_sha256 says; bring the shard back"
+            )
+    return found
+
+
+def _rows(path: Path, columns: list[str] | None) -> list[dict[str, Any]]:
+    try:
+        table = tables.read_table(path, tables.SHARD, columns=columns)
+    except BadTable as error:
+        raise BrokenRecord(f"shard {error}; bring it back from its data version") from None
+    return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
+
+
+def _unpack(row: dict[str, Any], path: Path) -> Packed:
+    planes, pixels = _pixels(row, path)
+    bits = np.frombuffer(row["mask"], dtype=np.uint8)
+    if bits.size not in (0, -(-pixels.size // 8)):
+        raise BrokenRecord(f"shard {path}: mask of cell {row['cell_uid']} has the wrong length; bring the shard back")
+    return Packed(
+        cell_uid=row["cell_uid"],
+        sample_uid=row["sample_uid"],
+        object_index=int(row["object_index"]),
+        planes=planes,
+        pixels=pixels,
+        mask=np.unpackbits(bits, count=pixels.size).reshape(pixels.shape).astype(bool) if bits.size else None,
+        source_bit_depth=int(row["source_bit_depth"]),
+        source_order=row["source_order"],
+        restore_low=tuple(float(value) for value in row["restore_low"]),
+        restore_high=tuple(float(value) for value in row["restore_high"]),
+        content_sha256=row["content_sha256"],
+    )
+
+
+def _pixels(row: dict[str, Any], path: Path) -> tuple[tuple[str, ...], Counts]:
+    planes = tuple(row["planes"].split(","))
+    shape = (len(planes), int(row["height"]), int(row["width"]))
+    if len(row["pixels"]) != 2 * shape[0] * shape[1] * shape[2]:
+        raise BrokenRecord(
+            f"shard {path}: cell {row['cell_uid']} has {len(row['pixels'])} bytes for {shape}; bring it back"
+        )
+    return planes, np.frombuffer(row["pixels"], dtype="<u2").astype(np.uint16, copy=False).reshape(shape)
+
+
+def read_pixels(shards_folder: Path, sample_uid: str, cell_uids: Collection[str] | None = None) -> dict[str, Counts]:
+    """Return the raw pixels of a sample's cells, all or those named, by `cell_uid`; `BadInput` for unknown ones."""
+    path = shards_folder / f"{sample_uid}.parquet"
+    wanted = None if cell_uids is None else set(cell_uids)
+    rows = [row for row in _rows(path, PIXEL_COLUMNS) if wanted is None or row["cell_uid"] in wanted]
+    if wanted is not None and len(rows) != len(wanted):
+        missing = sorted(wanted - {row["cell_uid"] for row in rows})
+        raise BadInput(
+            f"sample {sample_uid}: cells {missing[:3]} are not in its shard; check which sample they belong to"
+        )
+    return {row["cell_uid"]: _pixels(row, path)[1] for row in rows}
+
+
+def read_inputs(
+    shards_folder: Path,
+    sample_uids: Collection[str] | None = None,
+    *,
+    cell_uids: Collection[str] | None = None,
+    recipe: Recipe,
+    background_percentile: float,
+    asinh_scale: float,
+) -> tuple[list[str], Picture]:
+    """Return `cell_uid`s and their network input, uint8 (N, 80, 80, 3), by sample, then by object index.
+
+    `sample_uids` None means every shard of the folder; `cell_uids` narrows the choice, and each of them must be found
+    (`BadInput`). One shard at a time is held in memory beside the result.
+    """
+    samples = {path.stem for path in shards_folder.glob("*.parquet")} if sample_uids is None else set(sample_uids)
+    wanted = None if cell_uids is None else set(cell_uids)
+    paths = [shards_folder / f"{sample}.parquet" for sample in sorted(samples)]
+    # The names first: then the result is allocated once instead of being joined, which would need twice the memory.
+    names = [_names(path, wanted) for path in paths]
+    total = sum(len(some) for some in names)
+    if wanted is not None and total != len(wanted):
+        raise BadInput(
+            f"{len(wanted) - total} of {len(wanted)} cells are not in these shards; check the list of samples"
+        )
+    images = np.empty((total, SIZE, SIZE, len(PLANES)), dtype=np.uint8)
+    filled = 0
+    for path, chosen in zip(paths, names, strict=True):
+        if chosen:
+            keep = set(chosen)
+            rows = [row for row in _rows(path, PIXEL_COLUMNS) if row["cell_uid"] in keep]
+            images[filled : filled + len(rows)] = to_inputs(
+                [_pixels(row, path)[1] for row in rows],
+                recipe=recipe,
+                background_percentile=background_percentile,
+                asinh_scale=asinh_scale,
+            )
+            filled += len(rows)
+    return [name for some in names for name in some], images
+
+
+def _names(path: Path, wanted: set[str] | None) -> list[str]:
+    return [row["cell_uid"] for row in _rows(path, ["cell_uid"]) if wanted is None or row["cell_uid"] in wanted]

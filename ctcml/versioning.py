@@ -1,0 +1,289 @@
+"""The only module that knows DVC and git: the workspace's versions of data, its pipeline runs and its commits.
+
+DVC is called as a program (its Python interface is declared stable for reading only) and under one lock per workspace,
+so that an intake, a retraining and a person at the keyboard wait for each other.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import yaml
+from filelock import FileLock, Timeout
+
+from ctcml.errors import BadInput, BrokenRecord, CtcmlError, ServiceDown
+from ctcml.services import clean_environment
+from ctcml.tables import atomic_path
+from ctcml.warden import end
+
+DATA_FILE = "data.dvc"
+TAG = "data-v"
+LOCK_WAIT_S = 1800
+
+GITIGNORE = """\
+# private, or as it came
+/.ctcml/
+/inbox/
+/quarantine/
+# versioned by DVC
+/data/
+/derived/
+/pictures/
+/models/candidate/
+/models/champion/
+/models/start/
+# of the living ledger, git keeps only the anchor
+/ledger/*
+!/ledger/head.json
+"""
+DVCIGNORE = "/.ctcml\n/inbox\n/quarantine\n/ledger\n"
+DVC_CONFIG = """\
+[core]
+    analytics = false
+    check_update = false
+    autostage = false
+    remote = store
+['remote "store"']
+    url = ../.ctcml/dvc-remote
+"""
+
+
+@dataclass(frozen=True)
+class DataVersion:
+    """One version of everything below `data/`: a commit of the workspace, DVC's hash and the tag `data-v<N>`."""
+
+    commit: str
+    data_md5: str
+    tag: str
+
+    @property
+    def number(self) -> int:
+        """
+        >>> DataVersion(commit="c0ffee", data_md5="0.dir", tag="data-v12").number
+        12
+        """
+        return int(self.tag.removeprefix(TAG))
+
+
+def init_workspace(root: Path, source: Path) -> None:
+    """Make a laboratory's folder with git and DVC from the `dvc.yaml` and `params.yaml` of `source`.
+
+    Raises `BadInput` when `root` is there and not empty.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise BadInput(f"{root}: expected a new or empty folder; it holds something already; name another folder")
+    root.mkdir(parents=True, exist_ok=True)
+    (root / ".ctcml").mkdir(mode=0o700)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copyfile(source / name, root / name)
+    (root / ".gitignore").write_text(GITIGNORE, encoding="utf-8")
+    _git(root, "init", "--quiet", "--initial-branch=main")
+    if not _git_answers(root, "config", "user.email"):
+        _git(root, "config", "user.name", "ctcml")
+        _git(root, "config", "user.email", "ctcml@localhost")
+    _dvc(root, "init", "--quiet")
+    (root / ".dvc" / "config").write_text(DVC_CONFIG, encoding="utf-8")
+    (root / ".dvcignore").write_text(DVCIGNORE, encoding="utf-8")
+    _commit(root, "New workspace", [".gitignore", ".dvc", ".dvcignore", "dvc.yaml", "params.yaml"])
+
+
+def commit_data_version(root: Path, *, message: str) -> DataVersion:
+    """Make what lies below `data/` the newest version; without a change the newest version is returned again."""
+    with _lock(root):
+        _dvc(root, "add", "--quiet", "data")
+        former = versions(root)
+        if former and former[-1].data_md5 == data_md5(root):
+            return former[-1]
+        _dvc(root, "push", "--quiet", DATA_FILE)  # before the tag: a version that has one can be brought back
+        commit_id = _commit(root, message, [DATA_FILE])
+        tag = f"{TAG}{former[-1].number + 1 if former else 1}"
+        _git(root, "tag", "--annotate", "--message", message, tag, commit_id)
+        return DataVersion(commit_id, data_md5(root), tag)
+
+
+def versions(root: Path) -> list[DataVersion]:
+    """All data versions, oldest first."""
+    tags = _git(root, "tag", "--list", f"{TAG}*").split()
+    numbered = sorted((tag for tag in tags if re.fullmatch(rf"{TAG}\d+", tag)), key=lambda tag: int(tag[len(TAG) :]))
+    return [
+        DataVersion(
+            _git(root, "rev-list", "-n", "1", tag).strip(), _md5(_git(root, "show", f"{tag}:{DATA_FILE}"), tag), tag
+        )
+        for tag in numbered
+    ]
+
+
+def checkout(root: Path, version: str) -> DataVersion:
+    """Bring back the data of a version such as `data-v3`; the living ledger lies outside `data/` and stays whole.
+
+    Raises `BadInput` for an unknown version, and `CtcmlError` when `data/` holds something that is in no version.
+    """
+    known = {each.tag: each for each in versions(root)}
+    if version not in known:
+        raise BadInput(f"data version {version!r}: expected one of {', '.join(known) or 'none yet'}; name one of these")
+    with _lock(root):
+        state = _dvc(root, "status", DATA_FILE)
+        if "not in cache" in state:  # then DVC cannot compare
+            _dvc(root, "fetch", "--quiet", DATA_FILE)
+            state = _dvc(root, "status", DATA_FILE)
+        if "modified" in state:
+            raise CtcmlError(f"{root / 'data'}: holds changes that are in no version; make a version of them first")
+        with atomic_path(root / DATA_FILE) as unfinished:
+            unfinished.write_text(_git(root, "show", f"{version}:{DATA_FILE}"), encoding="utf-8")
+        _dvc(root, "pull", "--quiet", "--force", DATA_FILE)
+    return known[version]
+
+
+def data_md5(root: Path) -> str:
+    """DVC's hash of everything below `data/`, as last added."""
+    try:
+        return _md5((root / DATA_FILE).read_text(encoding="utf-8"), str(root / DATA_FILE))
+    except FileNotFoundError:
+        raise BadInput(f"{root}: no version of the data yet; take in an export first") from None
+
+
+def track(root: Path, path: Path) -> Path:
+    """Give a file or folder that no stage makes (such as the champion) to DVC; returns the `.dvc` file to commit."""
+    inside = path.relative_to(root) if path.is_absolute() else path
+    pointer = inside.with_name(inside.name + ".dvc")
+    with _lock(root):
+        _dvc(root, "add", "--quiet", str(inside))
+        _dvc(root, "push", "--quiet", str(pointer))
+        _git(root, "add", "--", str(pointer))
+    return root / pointer
+
+
+def commit(root: Path, message: str, paths: Iterable[Path | str]) -> str:
+    """Commit these files of the workspace and nothing else; returns the commit, the present one if nothing changed."""
+    with _lock(root):
+        return _commit(root, message, [str(path) for path in paths])
+
+
+def repro(
+    root: Path, stages: list[str], *, force: bool = False, on_line: Callable[[str], None] | None = None
+) -> list[str]:
+    """Bring stages and what they need up to date; returns those that really ran, in order.
+
+    With `force` the named stages run even if nothing changed. Each line of output goes to `on_line`. Raises
+    `CtcmlError` with the failing stage's own last line.
+    """
+    with _lock(root):
+        ran = _repro(root, stages, on_line)
+        again = [stage for stage in stages if force and stage not in ran]
+        return ran + (_repro(root, ["--force", "--single-item", *again], on_line) if again else [])
+
+
+def code_commit(source: Path) -> str | None:
+    """The commit of a source tree, with `-dirty` when files differ from it; none when git does not know the tree."""
+    if not _git_answers(source, "ls-files", "--error-unmatch", "ctcml/__init__.py"):
+        return None
+    changed = _git(source, "status", "--porcelain", "--untracked-files=no").strip()
+    return _git(source, "rev-parse", "HEAD").strip() + ("-dirty" if changed else "")
+
+
+@contextmanager
+def _lock(root: Path) -> Iterator[None]:
+    if not (root / ".dvc").is_dir():
+        raise BadInput(f"{root}: not a workspace; run `ctcml init` to make one")
+    (root / ".ctcml").mkdir(mode=0o700, exist_ok=True)  # a clone has none
+    try:
+        with FileLock(root / ".ctcml" / "versioning.lock", timeout=LOCK_WAIT_S):
+            yield
+    except Timeout:
+        raise ServiceDown(
+            f"{root}: another command has held it for {LOCK_WAIT_S // 60} minutes; end that one"
+        ) from None
+
+
+def _md5(pointer: str, what: str) -> str:
+    try:
+        return str(yaml.safe_load(pointer)["outs"][0]["md5"])
+    except (yaml.YAMLError, KeyError, IndexError, TypeError):
+        raise BrokenRecord(
+            f"{what}: not a DVC pointer with an md5; bring it back with `git checkout {DATA_FILE}`"
+        ) from None
+
+
+def _commit(root: Path, message: str, paths: list[str]) -> str:
+    _git(root, "add", "--", *paths)
+    if _git(root, "diff", "--cached", "--name-only", "--", *paths).strip():
+        _git(root, "commit", "--quiet", "--message", message, "--", *paths)
+    return _git(root, "rev-parse", "HEAD").strip()
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = _run(root, "git", *arguments)
+    if done.returncode:
+        raise CtcmlError(f"git {arguments[0]} in {root}: {_last_line(done.stderr)}")
+    return done.stdout
+
+
+def _git_answers(root: Path, *arguments: str) -> bool:
+    return _run(root, "git", *arguments).returncode == 0
+
+
+def _dvc(root: Path, *arguments: str) -> str:
+    done = _run(root, *_DVC, *arguments)
+    if done.returncode:
+        raise CtcmlError(f"dvc {arguments[0]} in {root}: {_last_line(done.stderr)}")
+    return done.stdout
+
+
+_DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
+
+
+def _environment() -> dict[str, str]:
+    """Stages are called by name, so our own `bin` comes first; nobody is asked for a password or a signature."""
+    environment = clean_environment() | {"PYTHONUNBUFFERED": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_COUNT": "2"}
+    environment |= {"GIT_CONFIG_KEY_0": "commit.gpgsign", "GIT_CONFIG_VALUE_0": "false"}
+    environment |= {"GIT_CONFIG_KEY_1": "tag.gpgsign", "GIT_CONFIG_VALUE_1": "false"}
+    return environment | {"PATH": f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"}
+
+
+def _run(root: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(command, cwd=root, env=_environment(), capture_output=True, text=True, errors="replace")
+    except FileNotFoundError as error:
+        raise ServiceDown(f"{error.filename}: not found; install git, or check the workspace's path") from None
+
+
+def _repro(root: Path, arguments: list[str], on_line: Callable[[str], None] | None) -> list[str]:
+    ran, said = [], ""
+    process = subprocess.Popen(
+        [*_DVC, "repro", *arguments],
+        cwd=root,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    with process:
+        try:
+            for line in process.stdout or ():
+                text = line.rstrip()
+                if started := re.match(r"Running stage '([^']+)'", text):
+                    ran.append(started[1])
+                if text and not text.startswith("ERROR: failed to reproduce"):
+                    said = text
+                if on_line is not None:
+                    on_line(text)
+        except BaseException:  # interrupted: the stage must not go on alone
+            below = psutil.Process(process.pid)
+            end([*below.children(recursive=True), below])
+            raise
+    if process.returncode:
+        raise CtcmlError(f"stage {ran[-1] if ran else arguments[-1]}: {said}")
+    return ran
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no word of explanation"

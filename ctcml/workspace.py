@@ -1,0 +1,154 @@
+"""Where things lie in a laboratory's workspace; says names only, makes nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A laboratory's folder.
+
+    >>> Workspace(Path("lab")).ledger.as_posix()
+    'lab/ledger/ledger.jsonl'
+    """
+
+    root: Path
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def inbox(self) -> Path:
+        """Where exports from the instrument arrive; read, never changed."""
+        return self.root / "inbox"
+
+    @property
+    def quarantine(self) -> Path:
+        """What intake refused, with reasons (`refused.csv`); outside git and DVC."""
+        return self.root / "quarantine"
+
+    # The data version: everything below `data/` is tracked by one DVC file.
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def shards(self) -> Path:
+        return self.data / "shards"
+
+    @property
+    def manifest(self) -> Path:
+        return self.data / "manifest"
+
+    @property
+    def clinical(self) -> Path:
+        return self.data / "clinical.parquet"
+
+    @property
+    def ledger_snapshot(self) -> Path:
+        return self.data / "ledger.jsonl"
+
+    # The living record, outside DVC's checkout.
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger" / "ledger.jsonl"
+
+    @property
+    def ledger_head(self) -> Path:
+        """Length and head hash of the ledger, committed to the workspace's git as an anchor."""
+        return self.root / "ledger" / "head.json"
+
+    # Made by stages of dvc.yaml.
+    @property
+    def derived(self) -> Path:
+        return self.root / "derived"
+
+    @property
+    def truth(self) -> Path:
+        return self.derived / "truth.parquet"
+
+    @property
+    def classes(self) -> Path:
+        return self.derived / "classes.json"
+
+    @property
+    def roles(self) -> Path:
+        """patient_uid -> train, steering or sealed."""
+        return self.derived / "roles.json"
+
+    @property
+    def agreement(self) -> Path:
+        return self.derived / "agreement.json"
+
+    @property
+    def embeddings(self) -> Path:
+        return self.derived / "embeddings"
+
+    @property
+    def map(self) -> Path:
+        return self.derived / "map.parquet"
+
+    @property
+    def cell_discovery(self) -> Path:
+        return self.derived / "discovery.parquet"
+
+    @property
+    def clusters(self) -> Path:
+        return self.derived / "clusters.parquet"
+
+    @property
+    def queue(self) -> Path:
+        return self.derived / "queue.parquet"
+
+    @property
+    def counts(self) -> Path:
+        return self.derived / "counts.parquet"
+
+    @property
+    def survival(self) -> Path:
+        return self.derived / "survival.json"
+
+    @property
+    def pictures(self) -> Path:
+        """Plots and contact sheets made by stages."""
+        return self.root / "pictures"
+
+    @property
+    def candidate(self) -> Path:
+        """What `ctcml train` makes: weights.safetensors, model.json, history.json and pictures."""
+        return self.root / "models" / "candidate"
+
+    @property
+    def champion(self) -> Path:
+        """The model that was promoted; written by the promotion flow, read by the stages."""
+        return self.root / "models" / "champion"
+
+    @property
+    def start(self) -> Path:
+        """What the next training starts from: a copy of the champion at the time the round was closed, or nothing yet."""
+        return self.root / "models" / "start"
+
+    @property
+    def reports(self) -> Path:
+        """Gate verdicts and other signed papers; committed to git."""
+        return self.root / "reports"
+
+    # Private: never in git, DVC, logs or models.
+    @property
+    def private(self) -> Path:
+        return self.root / ".ctcml"
+
+    @property
+    def key(self) -> Path:
+        """The secret from which all pseudonyms are made (mode 0600)."""
+        return self.private / "key"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.private / "checkpoints"
+
+    @property
+    def services(self) -> Path:
+        """Homes, logs and pids of the servers that we start."""
+        return self.private / "services"

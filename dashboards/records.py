@@ -1,0 +1,254 @@
+"""Reads what a workspace holds, for drawing: one function a record, `NotMade` where the file does not exist yet.
+
+Nothing here is calculated beyond picking, joining and counting rows.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ctcml import tables
+from ctcml.errors import BadInput, BadTable
+from ctcml.workspace import Workspace
+
+Stamp = tuple[tuple[str, int, int], ...]  # name, time of change (ns) and size of each file behind a record
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotMade:
+    """A record that the workspace does not hold yet, and the command that makes it."""
+
+    what: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: not made yet; run `{self.command}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cards:
+    """The figures on top of the cohort page; None where the record is not made yet."""
+
+    patients: int | None
+    thumbnails: int | None
+    champion: str | None
+    classes: int | None
+
+
+def open_workspace(arguments: Sequence[str], environment: Mapping[str, str]) -> Workspace:
+    """Find the workspace named by `--workspace DIR`, or else by CTCML_WORKSPACE.
+
+    Raises `BadInput` when none is named or the folder is not there.
+
+    >>> open_workspace(["--workspace", "."], {}).root.as_posix()
+    '.'
+    """
+    named = environment.get("CTCML_WORKSPACE", "")
+    for argument, following in pairwise([*arguments, ""]):
+        if argument == "--workspace":
+            named = following
+        elif argument.startswith("--workspace="):
+            named = argument.removeprefix("--workspace=")
+    if not named:
+        raise BadInput("dashboard: no workspace named; set CTCML_WORKSPACE or start it with `-- --workspace DIR`")
+    if not Path(named).is_dir():
+        raise BadInput(f"dashboard: workspace {named!r} is not a folder; make one with `ctcml init {named}`")
+    return Workspace(Path(named))
+
+
+def clinical(workspace: Workspace) -> pd.DataFrame | NotMade:
+    """One row a sample, with covariates."""
+    if not workspace.clinical.exists():
+        return NotMade(what="Clinical table", command="ctcml intake")
+    return _table(workspace.clinical, _stamp(workspace.clinical), "CLINICAL", None)
+
+
+def is_simulated(workspace: Workspace) -> bool:
+    """Whether the clinical table says of any sample that it is simulated."""
+    table = clinical(workspace)
+    if isinstance(table, NotMade) or "covariate_simulated" not in table:
+        return False
+    return bool((table["covariate_simulated"].astype(str).str.lower() == "yes").any())
+
+
+def manifest(workspace: Workspace) -> pd.DataFrame | NotMade:
+    """One row a thumbnail: its cell, sample and patient."""
+    return _folder(
+        workspace.manifest, "MANIFEST", ("cell_uid", "sample_uid", "patient_uid"), "Manifest", "ctcml intake"
+    )
+
+
+def classes(workspace: Workspace) -> dict[str, str] | NotMade:
+    """Names of the classes by `class_id`, in the order of the registry, the retired ones left out."""
+    if not workspace.classes.exists():
+        return NotMade(what="Class registry", command="ctcml repro settle")
+    found = _json(workspace.classes)
+    listed = found.get("classes", []) if isinstance(found, dict) else found
+    return {entry["class_id"]: entry["name"] for entry in listed if not entry.get("retired", False)}
+
+
+def class_names(workspace: Workspace) -> dict[str, str]:
+    """The same without alternatives, for legends: empty when the registry is not made yet."""
+    found = classes(workspace)
+    return {} if isinstance(found, NotMade) else found
+
+
+def counts(workspace: Workspace) -> pd.DataFrame | NotMade:
+    """Counts per sample, class, denominator and threshold, with interval and side of the cut-off."""
+    if not workspace.counts.exists():
+        return NotMade(what="Counts", command="ctcml repro count")
+    return _table(workspace.counts, _stamp(workspace.counts), "COUNTS", None)
+
+
+def survival(workspace: Workspace) -> dict[str, Any] | NotMade:
+    """`simulated`, `endpoint` and `reports`, one a cancer type and cut-off."""
+    if not workspace.survival.exists():
+        return NotMade(what="Survival analysis", command="ctcml repro survive")
+    return _object(workspace.survival)
+
+
+def cards(workspace: Workspace) -> Cards:
+    """What the cohort page says on top."""
+    people, cells, registry, model = clinical(workspace), manifest(workspace), classes(workspace), champion(workspace)
+    return Cards(
+        patients=None if isinstance(people, NotMade) else int(people["patient_uid"].nunique()),
+        thumbnails=None if isinstance(cells, NotMade) else len(cells),
+        champion=None if isinstance(model, NotMade) else champion_version(workspace),
+        classes=None if isinstance(registry, NotMade) else len(registry),
+    )
+
+
+def map_cells(workspace: Workspace) -> pd.DataFrame | NotMade:
+    """Cells on the latent map with `x`, `y`, `predicted`, and the discovery columns where a cell has them."""
+    if not workspace.map.exists():
+        return NotMade(what="Latent map", command="ctcml repro map")
+    placed = _table(workspace.map, _stamp(workspace.map), "MAP", None)
+    scored = _folder(
+        workspace.embeddings, "EMBEDDING", ("cell_uid", "sample_uid", "predicted"), "Embeddings", "ctcml repro embed"
+    )
+    if isinstance(scored, NotMade):
+        return scored
+    joined = placed.merge(scored, on="cell_uid", how="left")
+    if not workspace.cell_discovery.exists():
+        return joined
+    return joined.merge(
+        _table(workspace.cell_discovery, _stamp(workspace.cell_discovery), "DISCOVERY", None), on="cell_uid", how="left"
+    )
+
+
+def clusters(workspace: Workspace) -> pd.DataFrame | NotMade:
+    """One row a cluster, the flagged ones first, then by ratio."""
+    if not workspace.clusters.exists():
+        return NotMade(what="Clusters", command="ctcml repro cluster")
+    found = _table(workspace.clusters, _stamp(workspace.clusters), "CLUSTERS", None)
+    return found.sort_values(["flagged", "ratio"], ascending=False, ignore_index=True)
+
+
+def contact_sheet(workspace: Workspace, cluster: int) -> Path | NotMade:
+    """The picture of a cluster's exemplars."""
+    picture = workspace.pictures / "clusters" / f"cluster-{cluster}.png"
+    return (
+        picture
+        if picture.exists()
+        else NotMade(what=f"Contact sheet of cluster {cluster}", command="ctcml repro cluster")
+    )
+
+
+def agreement(workspace: Workspace) -> dict[str, Any] | NotMade:
+    """What the readers did: agreement, settled, contested, waiting, new classes."""
+    if not workspace.agreement.exists():
+        return NotMade(what="Agreement of the readers", command="ctcml repro settle")
+    return _object(workspace.agreement)
+
+
+def queue_composition(workspace: Workspace) -> pd.DataFrame | NotMade:
+    """Number of queued cells (`cells`) per `purpose` and `reason`."""
+    if not workspace.queue.exists():
+        return NotMade(what="Reading queue", command="ctcml repro query")
+    found = _table(workspace.queue, _stamp(workspace.queue), "QUEUE", None)
+    return found.groupby(["purpose", "reason"], as_index=False).size().rename(columns={"size": "cells"})
+
+
+def promotions(workspace: Workspace) -> list[dict[str, Any]] | NotMade:
+    """Gate verdicts, newest version first."""
+    found = [_object(path) for path in workspace.reports.glob("promotion-*.json")]
+    if not found:
+        return NotMade(what="Promotion report", command="ctcml demo")
+    return sorted(found, key=lambda report: int(report["version"]), reverse=True)
+
+
+def champion(workspace: Workspace) -> dict[str, Any] | NotMade:
+    """The champion's `model.json`."""
+    if not (workspace.champion / "model.json").exists():
+        return NotMade(what="Champion model", command="ctcml demo")
+    return _object(workspace.champion / "model.json")
+
+
+def champion_version(workspace: Workspace) -> str:
+    """The champion's version in the registry, or the start of its weights' hash where nobody wrote the version down."""
+    written = workspace.champion / "version.json"
+    if written.exists():
+        return f"version {_object(written)['version']}"
+    model = champion(workspace)
+    return "none" if isinstance(model, NotMade) else f"weights {model['weights_sha256'][:8]}"
+
+
+def history(workspace: Workspace) -> pd.DataFrame | NotMade:
+    """The champion's training, one row an epoch, numbered over all phases in `step`."""
+    path = workspace.champion / "history.json"
+    if not path.exists():
+        return NotMade(what="Learning curves", command="ctcml repro train")
+    table = pd.DataFrame(_json(path))
+    table.insert(0, "step", range(1, len(table) + 1))
+    return table
+
+
+def reconstructions(workspace: Workspace) -> list[Path] | NotMade:
+    """Pictures of inputs and reconstructions, one a beta phase, smallest beta first."""
+    found = list(workspace.champion.glob("reconstructions-beta-*.png"))
+    if not found:
+        return NotMade(what="Reconstructions", command="ctcml repro train")
+    return sorted(found, key=lambda path: float(path.stem.removeprefix("reconstructions-beta-")))
+
+
+def _folder(folder: Path, schema: str, columns: tuple[str, ...], what: str, command: str) -> pd.DataFrame | NotMade:
+    stamp = _stamp(folder)
+    return _table(folder, stamp, schema, columns) if stamp else NotMade(what=what, command=command)
+
+
+def _stamp(path: Path) -> Stamp:
+    """What changes when the file, or any table in the folder, is made again."""
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.exists() else []
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+
+
+@lru_cache(maxsize=32)  # keyed by the stamp, so a table made again is read again; callers never write to what they get
+def _table(path: Path, stamp: Stamp, schema: str, columns: tuple[str, ...] | None) -> pd.DataFrame:
+    declared: tables.Schema = getattr(tables, schema)
+    wanted = list(columns) if columns else None
+    if path.is_dir():
+        return tables.read_folder(path, declared, columns=wanted)
+    extra = "covariate_" if schema == "CLINICAL" else None
+    return tables.read_table(path, declared, columns=wanted, extra_prefix=extra)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadTable(f"{path.name}: not readable as JSON ({' '.join(str(error).split())}); make it again") from None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = _json(path)
+    if not isinstance(found, dict):
+        raise BadTable(
+            f"{path.name}: a {type(found).__name__}, expected an object; make it again with this version of ctcml"
+        )
+    return found

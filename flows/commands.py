@@ -1,0 +1,61 @@
+"""The commands that need servers: demo, up, down; `ctcml` finds them through their entry point."""
+
+from pathlib import Path
+
+import click
+
+from ctcml.cli import say, workspace_option
+from ctcml.workspace import Workspace
+
+
+@click.command()
+@click.option("--workspace", default="demo-workspace", show_default=True, type=click.Path(path_type=Path, file_okay=False), help="The demo's own folder.")
+@click.option("--human", is_flag=True, help="Stop for people to read, and print addresses and logins.")
+@click.option("--resume", is_flag=True, help="Go on where a former run stopped.")
+def demo(workspace: Path, human: bool, resume: bool) -> None:
+    """Run the whole loop on a SIMULATED laboratory.
+
+    Example: ctcml demo --workspace /tmp/lab
+    """
+    from flows.demo import run_demo
+
+    run_demo(Workspace(workspace.resolve()), human=human, resume=resume)
+
+
+@click.command()
+@workspace_option
+def up(ws: Workspace) -> None:
+    """Serve Label Studio (one server a reader), MLflow, Prefect and the dashboard on loopback.
+
+    Example: ctcml up --workspace demo-workspace
+    """
+    from ctcml.params import load_params
+    from ctcml.services import Services
+    from flows.serving import start_dashboard, start_engines, start_reading_rooms
+    from labelstudio.rounds import server_home
+
+    review = load_params(ws.params).review
+    with Services(ws.services / "running.json", keep=True) as services:
+        engines = start_engines(services, ws)
+        rooms = start_reading_rooms(services, ws, [*review.readers, review.adjudicator])
+        dashboard = start_dashboard(services, ws)
+    say(f"dashboard  {dashboard.url}\nMLflow     {engines.mlflow}\nPrefect    {engines.prefect}")
+    for reader, room in rooms.items():
+        say(f"{reader:10} {room.service.url}   (login in {server_home(ws, reader) / 'login.json'})")
+    say("stop them with: make down")
+
+
+@click.command()
+@workspace_option
+def down(ws: Workspace) -> None:
+    """Stop what `ctcml up` (or a killed run) left running.
+
+    Example: ctcml down --workspace demo-workspace
+    """
+    from ctcml.services import stop_recorded
+
+    stopped = stop_recorded(ws.services / "running.json")
+    say(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+COMMANDS = {"demo": demo, "up": up, "down": down}

@@ -1,0 +1,223 @@
+"""`ctcml demo`: the whole loop on a SIMULATED laboratory, on real servers, in a workspace of its own."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ctcml.dataversions import create_workspace
+from ctcml.errors import BadInput
+from ctcml.identity import load_key, pseudonym
+from ctcml.ledger import Draft, Ledger
+from ctcml.params import load_params
+from ctcml.services import Services, stop_recorded
+from ctcml.simulate import simulate_laboratory
+from ctcml.stages import write_json
+from ctcml.tables import CLINICAL, COUNTS, read_table
+from ctcml.workspace import Workspace
+from flows.progress import announce
+from flows.serving import Engines, start_dashboard, start_engines, start_reading_rooms
+from labelstudio.client import ReadingQueue
+from labelstudio.rounds import cells_of, classes_of, queue_of, server_home
+from labelstudio.server import read_login
+from labelstudio.simulated_readers import answer_all
+from labelstudio.tasks import read_uid
+
+OCCASION = "round-1"
+
+
+def run_demo(ws: Workspace, *, human: bool, resume: bool) -> None:
+    """Run the loop to its end, or with `human` to the readers; `resume` goes on where a former run stopped."""
+    prepare(ws, human=human, resume=resume)
+    if not (ws.inbox / "simulated_truth.csv").exists():
+        announce(ws, "simulated laboratory")
+        simulate(ws)
+    params = load_params(ws.params)
+    with Services(ws.services / "running.json", keep=human) as services:
+        announce(ws, "services")
+        engines = start_engines(services, ws)
+        start_reading_rooms(services, ws, [*params.review.readers, params.review.adjudicator])
+        standing = turn(ws, engines)
+        if human and standing.waits_for:
+            tell_readers(ws, [*params.review.readers, params.review.adjudicator], standing.waits_for, standing.open_cells)
+            return
+        while standing.waits_for:
+            announce(ws, "readers" if standing.waits_for != params.review.adjudicator else "adjudicator")
+            simulated_reading(ws, standing.waits_for)
+            standing = turn(ws, engines)
+        announce(ws, "dashboard")
+        take_picture(services, ws)
+        summary = summarise(ws, standing.report or {})
+    write_json(ws.root / "summary.json", summary)
+    show(ws, summary)
+
+
+def prepare(ws: Workspace, *, human: bool, resume: bool) -> None:
+    """Make the workspace new, or say where an old one stands."""
+    if resume:
+        if not ws.params.exists():
+            raise BadInput(f"{ws.root}: nothing to resume; run the demo without --resume")
+        survivors = stop_recorded(ws.services / "running.json")
+        ledger = Ledger(ws.ledger)
+        done = {kind: sum(1 for _ in ledger.events(kind)) for kind in ("patient_assigned", "training", "queued", "reading", "settlement", "promotion")}
+        print(f"resuming {ws.root}: " + ", ".join(f"{count} {kind} events" for kind, count in done.items()))
+        if survivors:
+            print(f"        stopped what the former run left: {', '.join(survivors)}")
+        return
+    if ws.root.exists() and any(ws.root.iterdir()):
+        if not (ws.private / "simulated").exists():
+            raise BadInput(f"{ws.root}: not the workspace of a demo; name another with --workspace")
+        stop_recorded(ws.services / "running.json")
+        shutil.rmtree(ws.root)
+    create_workspace(ws, now=datetime.now(UTC))
+    (ws.private / "simulated").touch()
+    found = yaml.safe_load(ws.params.read_text())
+    found["gate"]["unattended"] = True
+    ws.params.write_text("# The demo's copy: unattended promotion is on.\n" + yaml.safe_dump(found, sort_keys=False))
+    body = {"unattended": True, "simulated_readers": not human}
+    Ledger(ws.ledger).append([Draft(kind="mode", by="ctcml demo", why="demo on simulated data", body=body)], now=datetime.now(UTC))
+    print(f"SIMULATED data throughout. Unattended promotion is switched on for this demo. Workspace: {ws.root}")
+
+
+def simulate(ws: Workspace) -> None:
+    params = load_params(ws.params)
+    unfinished = ws.root / ".inbox"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    numbers = params.simulate.model_dump(exclude={"reader_error"})
+    made = simulate_laboratory(unfinished, **numbers, seed=params.seed)
+    shutil.rmtree(ws.inbox, ignore_errors=True)
+    unfinished.rename(ws.inbox)
+    print(f"        {made.patients} simulated patients, {made.thumbnails} thumbnails: {made.by_class}")
+
+
+def turn(ws: Workspace, engines: Engines) -> Any:
+    """Turn the loop as far as it goes."""
+    from flows.loop import loop  # prefect reads its settings when it is imported: the server must be known by then
+
+    inbox = ws.inbox
+    return loop(str(ws.root), engines.mlflow, str(inbox / "export"), str(inbox / "clinical.csv"), str(inbox / "historic_labels.csv"), OCCASION)
+
+
+def simulated_reading(ws: Workspace, waits_for: str) -> None:
+    """Let SIMULATED readers answer what is open, through the real servers."""
+    params = load_params(ws.params)
+    key = load_key(ws.key)
+    with (ws.inbox / "simulated_truth.csv").open(newline="") as file:
+        truth = {pseudonym(key, "cell", row["sample"], row["object_index"]): row["true_class"] for row in csv.DictReader(file)}
+    ledger = Ledger(ws.ledger)
+    cells = cells_of(ledger, OCCASION)
+    queues, truths = [], []
+    for reader in waits_for.split(" and "):
+        queue, _ = queue_of(ws, reader)
+        login = read_login(server_home(ws, reader) / "login.json")
+        queues.append(
+            ReadingQueue(
+                base_url=queue.base_url, token=login.reader_token, project_id=queue.project_id, reader=reader, reader_user_id=queue.reader_user_id
+            )
+        )
+        truths.append({read_uid(key, cell, reader, OCCASION): truth[cell] for cell in cells})
+
+    def told(reader: str, done: int, all_: int) -> None:
+        if done % 200 == 0 or done == all_:
+            print(f"        simulated {reader}: {done}/{all_} cells read", flush=True)
+
+    answer_all(
+        queues, truths, classes=classes_of(ledger), reader_error=params.simulate.reader_error, rng=np.random.default_rng([params.seed, 3]), told=told
+    )
+
+
+def take_picture(services: Services, ws: Workspace) -> None:
+    """Open the dashboard once in a real browser and keep what it shows."""
+    dashboard = start_dashboard(services, ws)
+    path = ws.pictures / "dashboard.png"
+    done = subprocess.run([sys.executable, "-m", "dashboards.screenshot", dashboard.url, str(path)], capture_output=True, text=True)
+    print(f"        {path}" if done.returncode == 0 else f"        no picture of the dashboard: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+
+
+def summarise(ws: Workspace, report: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the before/after table, all read from what the stages and the gate made."""
+    survival = json.loads(ws.survival.read_text())
+    whole = next((one for one in survival["reports"] if one["group"] == "all" and one["source"] == "model"), None)
+    counts = read_table(ws.counts, COUNTS)
+    ctc = counts[(counts["class_id"] == "ctc") & (counts["threshold"] == 0) & (counts["denominator"] == "proposed")]
+    ledger = Ledger(ws.ledger)
+    agreement = json.loads(ws.agreement.read_text())
+    return {
+        "simulated": True,
+        "verdict": report.get("verdict"),
+        "promoted": report.get("promoted"),
+        "reasons": report.get("reasons"),
+        "before": report.get("champion"),
+        "after": report.get("challenger"),
+        "classes_before": report.get("champion_classes"),
+        "classes_after": report.get("challenger_classes"),
+        "kappa": agreement["kappa"],
+        "exact_share": agreement["exact_share"],
+        "readings": sum(1 for _ in ledger.events("reading")),
+        "settled": sum(1 for _ in ledger.events("settlement")),
+        "sealed_looks": sum(1 for _ in ledger.events("sealed_look")),
+        "patients": int(read_table(ws.clinical, CLINICAL, columns=["patient_uid"])["patient_uid"].nunique()),
+        "ctc_total": int(ctc["count"].sum()),
+        "patients_above_cutoff": int((ctc["side"] == "above").sum()),
+        "logrank_p": whole["logrank"]["p"] if whole and whole["logrank"] else None,
+        "hazard_ratio": whole["cox"] if whole else None,
+    }
+
+
+def show(ws: Workspace, summary: dict[str, Any]) -> None:
+    """Print the table and where everything lies."""
+
+    def share(card: dict[str, Any] | None, name: str) -> str:
+        one = card[name] if card else None
+        return _estimate(one)
+
+    def recall(card: dict[str, Any] | None, class_id: str) -> str:
+        found = [one for one in card["classes"] if one["class_id"] == class_id] if card else []
+        return _estimate(found[0]["recall"]) if found else "not in the sealed set"
+
+    before, after = summary["before"], summary["after"]
+    rows = [
+        ("classes", str(len(summary["classes_before"] or [])), str(len(summary["classes_after"] or []))),
+        ("accuracy", share(before, "accuracy"), share(after, "accuracy")),
+        ("CTC sensitivity", share(before, "ctc_sensitivity"), share(after, "ctc_sensitivity")),
+        ("CTC specificity", share(before, "ctc_specificity"), share(after, "ctc_specificity")),
+        ("recall of CD45EV", recall(before, "cd45ev"), recall(after, "cd45ev")),
+    ]
+    print("\nSIMULATED data; sealed patients, evaluation arm, 95 % patient-bootstrap intervals")
+    print(f"  {'':18} {'before':26} after")
+    for name, old, new in rows:
+        print(f"  {name:18} {old:26} {new}")
+    print(f"  verdict of the gate: {summary['verdict']} ({'promoted' if summary['promoted'] else 'not promoted'})")
+    for reason in summary["reasons"] or []:
+        print(f"    - {reason}")
+    print(f"  readers' agreement: kappa {_number(summary['kappa'])}, exact {_number(summary['exact_share'])} of the cells read twice")
+    print(f"  CTCs counted (proposed events): {summary['ctc_total']}; {summary['patients_above_cutoff']} of {summary['patients']} patients above their cut-off")
+    print(f"  survival by CTC count: log-rank p {_number(summary['logrank_p'])}")
+    print(f"\nall of it lies in {ws.root}: summary.json, pictures/, reports/, derived/, ledger/, models/")
+    print("serve it for daily use: make up     stop it: make down     research use only")
+
+
+def _estimate(one: dict[str, Any] | None) -> str:
+    if one is None or one["value"] is None:
+        return "-"
+    return f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def tell_readers(ws: Workspace, readers: list[str], waits_for: str, open_cells: int) -> None:
+    """Print addresses and logins once, for people."""
+    print(f"\n{open_cells} cells wait for {waits_for}. The servers go on running; each reader has one of their own:")
+    for reader in readers:
+        login = read_login(server_home(ws, reader) / "login.json")
+        print(f"  {reader}: {login.base_url}   {login.reader_email}   {login.reader_password}")
+    print("go on with: make demo ARGS='--human --resume'     stop the servers: make down")

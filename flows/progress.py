@@ -1,0 +1,41 @@
+"""How far a run is and how long it may still take, judged by how long each step took where it was measured."""
+
+import json
+import time
+
+from ctcml.tables import atomic_path
+from ctcml.workspace import Workspace
+
+# Seconds of each step on 2 cores, in order; only their proportions matter once a step or two are over.
+EXPECTED_S = {
+    "simulated laboratory": 30,
+    "services": 30,
+    "intake": 15,
+    "training": 90,
+    "discovery": 45,
+    "review push": 15,
+    "readers": 90,
+    "review pull": 15,
+    "adjudicator": 10,
+    "retraining": 90,
+    "promotion": 20,
+    "recount": 60,
+    "dashboard": 20,
+}
+
+
+def announce(ws: Workspace, step: str) -> None:
+    """Print which step begins, when, and an estimate of the rest; remember the time for the next estimate."""
+    notes = ws.private / "progress.json"
+    begun: dict[str, float] = json.loads(notes.read_text()) if notes.exists() else {}
+    now = time.time()
+    begun.setdefault(step, now)
+    with atomic_path(notes) as unfinished:
+        unfinished.write_text(json.dumps(begun))
+    names = list(EXPECTED_S)
+    place = names.index(step)
+    elapsed = now - min(begun.values())
+    expected_so_far = sum(EXPECTED_S[name] for name in names[:place])
+    pace = elapsed / expected_so_far if expected_so_far else 1.0
+    left_s = pace * sum(EXPECTED_S[name] for name in names[place:])
+    print(f"[{elapsed / 60:4.1f} min] {place + 1}/{len(names)} {step}  (about {max(1, round(left_s / 60))} min left)", flush=True)

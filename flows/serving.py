@@ -1,0 +1,48 @@
+"""Which servers a workspace needs, started together; for the demo and for daily use."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctcml.dataversions import SOURCE
+from ctcml.servers import mlflow_client_environment, mlflow_service, prefect_client_environment, prefect_service, streamlit_service
+from ctcml.services import Service, Services, free_port
+from ctcml.workspace import Workspace
+from labelstudio.server import LabelStudioServer, start_servers
+
+HOST = "127.0.0.1"
+LABEL_STUDIO_PYTHON = SOURCE / ".venv-labelstudio" / "bin" / "python"
+TEMPLATE = SOURCE / ".venv-labelstudio" / "template"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engines:
+    """Addresses of the two engines."""
+
+    prefect: str
+    mlflow: str
+
+
+def start_engines(services: Services, ws: Workspace) -> Engines:
+    """Start Prefect and MLflow side by side and point this process (and its children) at them."""
+    prefect = prefect_service(ws.services / "prefect", HOST, free_port(HOST))
+    mlflow = mlflow_service(ws.services / "mlflow", HOST, free_port(HOST))
+    services.start_all([prefect, mlflow])
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "WARNING"  # the terminal keeps our lines, Prefect's page has all
+    os.environ.update(prefect_client_environment(f"{prefect.url}/api", prefect.home))
+    os.environ.update(mlflow_client_environment(mlflow.url))
+    return Engines(prefect=prefect.url, mlflow=mlflow.url)
+
+
+def start_reading_rooms(services: Services, ws: Workspace, readers: Sequence[str]) -> dict[str, LabelStudioServer]:
+    """Start one Label Studio server a reader, each on an address of its own (cookies ignore ports)."""
+    folder = ws.services / "labelstudio"
+    return start_servers(services, readers, folder=folder, venv_python=LABEL_STUDIO_PYTHON, template=TEMPLATE)
+
+
+def start_dashboard(services: Services, ws: Workspace) -> Service:
+    """Start the cohort dashboard on this workspace."""
+    script = SOURCE / "dashboards" / "app.py"
+    service = streamlit_service(ws.services / "dashboard", HOST, free_port(HOST), script=script, arguments=["--workspace", str(ws.root)])
+    services.start(service)
+    return service

@@ -1,0 +1,41 @@
+"""Training: the stages make a candidate, MLflow remembers it; the first model of a laboratory becomes its champion."""
+
+from prefect import flow
+
+from ctcml.dataversions import SOURCE, anchor
+from ctcml.ledger import Draft, Ledger
+from ctcml.registry import log_training
+from ctcml.versioning import code_commit, versions
+from flows.promotion import crown
+from flows.steps import local, now, over_network, run_stages, workspace_and_params
+
+
+@over_network
+def register(root: str, tracking_uri: str) -> str:
+    ws, params = workspace_and_params(root)
+    return log_training(
+        tracking_uri, model_folder=ws.candidate, data_version=versions(ws.root)[-1].tag, code_commit=code_commit(SOURCE),
+        params=params.train.model_dump() | params.image.model_dump() | {"seed": params.seed},
+    )  # fmt: skip
+
+
+@local
+def write_down(root: str, version: str) -> None:
+    ws, _ = workspace_and_params(root)
+    ledger = Ledger(ws.ledger)
+    if version not in {event.body["version"] for event in ledger.events("training")}:
+        body = {"version": version, "data_version": versions(ws.root)[-1].tag}
+        ledger.append([Draft(kind="training", by="flow", why="the ground truth or the parameters changed", body=body)], now=now())
+    anchor(ws)
+
+
+@flow
+def training(root: str, tracking_uri: str) -> str:
+    """Train where something changed and register the result; returns the version in the registry."""
+    run_stages(root, ["train"])
+    version = register(root, tracking_uri)
+    write_down(root, version)
+    ws, _ = workspace_and_params(root)
+    if not (ws.champion / "model.json").exists():
+        crown(root, tracking_uri, version, by="ctcml", why="the laboratory's first model: there is nothing to compare it with")
+    return version

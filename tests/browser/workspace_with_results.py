@@ -1,0 +1,357 @@
+"""A small workspace after one round, seeded, made by the functions that make a real one where they are quick.
+
+Run as a script to look at it: `python tests/browser/workspace_with_results.py DIR`.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ctcml import tables
+from ctcml.counts import count_cells
+from ctcml.images import contact_sheet, encode_png
+from ctcml.novelty import density_ratio, uncertainty
+from ctcml.promotion import Predictions, judge
+from ctcml.records import PAPER_CLASSES
+from ctcml.scorecard import score_card
+from ctcml.survival import analyse
+from ctcml.workspace import Workspace
+
+KINDS = ("ctc", "tdev", "wbc", "bare_nucleus", "other", "cd45ev")  # what the objects really are
+KNOWN = KINDS[:5]
+TYPES = ("breast", "prostate", "colorectal", "lung")
+CUTOFFS, EXPLORATORY = {"breast": 5, "prostate": 5, "colorectal": 3}, {"lung": 5}
+PER_PATIENT = 30
+
+
+def build(root: Path, *, patients: int = 48, seed: int = 5) -> Workspace:
+    """Fill `root` with every file that the dashboard reads."""
+    rng = np.random.default_rng(seed)
+    ws = Workspace(root)
+    samples = _clinical(patients, rng)
+    cells = _cells(samples, rng)
+    tables.write_table(samples.drop(columns="burden"), tables.CLINICAL, ws.clinical, extra_prefix="covariate_")
+    _write_manifest_and_embeddings(ws, cells)
+    _write_discovery(ws, cells)
+    counts = count_cells(
+        cells[["cell_uid", "sample_uid", "proposed", "predicted", "probabilities"]],
+        samples,
+        classes=KNOWN,
+        thresholds=(0.5, 0.75, 0.9),
+        interval=0.95,
+        cutoffs=CUTOFFS,
+        exploratory_cutoffs=EXPLORATORY,
+    )
+    tables.write_table(counts, tables.COUNTS, ws.counts)
+    _write_survival(ws, samples, counts)
+    _write_review(ws, cells)
+    _write_models(ws, cells, rng)
+    return ws
+
+
+def _clinical(patients: int, rng: np.random.Generator) -> pd.DataFrame:
+    burden = np.minimum(rng.negative_binomial(0.55, 0.055, patients), 900)
+    months = rng.weibull(1.2, patients) * 34 * np.exp(-0.28 * np.log1p(burden))
+    seen = rng.uniform(12, 60, patients)
+    return pd.DataFrame(
+        {
+            "sample_uid": [f"{number:024x}" for number in rng.integers(1, 2**62, patients)],
+            "patient_uid": [f"{number:024x}" for number in rng.integers(2**90 // 2**30, 2**62, patients)],
+            "sample_kind": "patient",
+            "cancer_type": [TYPES[at % 4] for at in range(patients)],
+            "blood_volume_ml": 7.5,
+            "manual_ctc": rng.poisson(burden).astype(float),
+            "os_months": np.minimum(months, seen),
+            "os_event": (months <= seen).astype(float),
+            "pfs_months": np.minimum(months, seen) * 0.6,
+            "pfs_event": (months <= seen).astype(float),
+            "draw_day": 0.0,
+            "line_of_therapy": "1",
+            "site": "A",
+            "instrument": "CTA-1",
+            "age": rng.normal(63, 9, patients).round(),
+            "ecog": rng.integers(0, 3, patients).astype(float),
+            "covariate_simulated": "yes",
+            "burden": burden,
+        }
+    )
+
+
+def _cells(samples: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    centres = rng.normal(0, 2.4, (len(KINDS), 50)) * (rng.random((len(KINDS), 50)) < 0.5)
+    rows: list[dict[str, Any]] = []
+    for sample in samples.itertuples():
+        few = rng.choice(range(1, 6), size=PER_PATIENT, p=(0.27, 0.35, 0.1, 0.1, 0.18))
+        for kind in [0] * int(sample.burden) + few.tolist():
+            latent = centres[kind] + rng.normal(0, 0.9, 50)
+            logits = -0.5 * ((latent - centres[: len(KNOWN)]) ** 2).sum(axis=1) / 14
+            odds = np.exp(logits - logits.max())
+            rows.append(
+                {
+                    "cell_uid": f"{rng.integers(1, 2**62):024x}",
+                    "sample_uid": sample.sample_uid,
+                    "patient_uid": sample.patient_uid,
+                    "true": KINDS[kind],
+                    "proposed": bool(rng.random() < (0.97 if kind == 0 else 0.25)),
+                    "latent": latent.astype(np.float32),
+                    "probabilities": (odds / odds.sum()).astype(np.float32),
+                    "predicted": KNOWN[int(odds.argmax())],
+                }
+            )
+    cells = pd.DataFrame(rows)
+    cells["known"] = (cells["true"] != "cd45ev") & (rng.random(len(cells)) < 0.6)
+    return cells.sort_values(["sample_uid", "cell_uid"], ignore_index=True)
+
+
+def _write_manifest_and_embeddings(ws: Workspace, cells: pd.DataFrame) -> None:
+    for sample_uid, rows in cells.groupby("sample_uid"):
+        plain = {
+            "height": 40,
+            "width": 40,
+            "has_mask": True,
+            "oversize": False,
+            "content_sha256": "0" * 64,
+            "shard_sha256": "0" * 64,
+        }
+        listed = rows[["cell_uid", "sample_uid", "patient_uid", "proposed"]].assign(
+            object_index=np.arange(1, len(rows) + 1), **plain
+        )
+        tables.write_table(listed, tables.MANIFEST, ws.manifest / f"{sample_uid}.parquet")
+        scored = rows[["cell_uid", "sample_uid", "predicted", "probabilities", "latent"]].assign(
+            reconstruction_error=[[0.1, 0.2, 0.1]] * len(rows)
+        )
+        tables.write_table(scored, tables.EMBEDDING, ws.embeddings / f"{sample_uid}.parquet")
+
+
+def _write_discovery(ws: Workspace, cells: pd.DataFrame) -> None:
+    latents, probabilities, known = (
+        np.stack(cells["latent"]),
+        np.stack(cells["probabilities"]),
+        cells["known"].to_numpy(),
+    )
+    of_cell = np.array([2 * (len(KINDS) - 1 - KINDS.index(kind)) for kind in cells["true"]]) + (
+        latents[:, 0] > np.median(latents[:, 0])
+    )
+    found = pd.DataFrame(
+        {
+            "cell_uid": cells["cell_uid"],
+            "cluster": of_cell,
+            "novelty": density_ratio(latents, known, neighbours=30),
+            "uncertainty": uncertainty(probabilities),
+            "in_reference": known,
+            "flagged": cells["true"] == "cd45ev",
+        }
+    )
+    tables.write_table(found, tables.DISCOVERY, ws.cell_discovery)
+    clusters = pd.DataFrame([_cluster(number, cells[of_cell == number]) for number in np.unique(of_cell)])
+    tables.write_table(clusters, tables.CLUSTERS, ws.clusters)
+    for number in clusters.loc[clusters["flagged"], "cluster"]:
+        _save(ws.pictures / "clusters" / f"cluster-{number}.png", contact_sheet(_vesicles(24, seed=number), columns=12))
+    flat = (latents - latents.mean(axis=0)) @ np.linalg.svd(latents - latents.mean(axis=0), full_matrices=False)[2][
+        :2
+    ].T
+    tables.write_table(
+        pd.DataFrame({"cell_uid": cells["cell_uid"], "x": flat[:, 0], "y": flat[:, 1]}), tables.MAP, ws.map
+    )
+
+
+def _cluster(number: int, cells: pd.DataFrame) -> dict[str, Any]:
+    flagged = bool((cells["true"] == "cd45ev").any())
+    archive = cells[~cells["known"]]
+    return {
+        "cluster": number,
+        "size": len(cells),
+        "archive": len(archive),
+        "reference": int(cells["known"].sum()),
+        "ratio": 18.5 - number if flagged else 0.9,
+        "label_entropy": 0.4 if flagged else 0.1,
+        "nearest_class": cells["predicted"].mode()[0],
+        "samples": archive["sample_uid"].nunique(),
+        "largest_sample_share": archive["sample_uid"].value_counts(normalize=True).iloc[0],
+        "flagged": flagged,
+        "verdict": "new kind of object" if flagged else "known",
+        "exemplars": archive["cell_uid"].tolist()[:24],
+    }
+
+
+def _vesicles(number: int, *, seed: int) -> list[np.ndarray]:
+    """Small red blobs, as CD45+ vesicles look on an overlay."""
+    rng = np.random.default_rng(seed)
+    down, across = np.mgrid[:44, :44] - 22
+    pictures = []
+    for _ in range(number):
+        blob = np.exp(
+            -((down - rng.normal(0, 3)) ** 2 + (across - rng.normal(0, 3)) ** 2) / rng.uniform(8, 40)
+        ) * rng.uniform(150, 255)
+        picture = rng.poisson(9, (44, 44, 3)).astype(float)
+        picture[..., 0] += blob
+        pictures.append(np.clip(picture, 0, 255).astype(np.uint8))
+    return pictures
+
+
+def _write_survival(ws: Workspace, samples: pd.DataFrame, counts: pd.DataFrame) -> None:
+    chosen = counts[(counts["class_id"] == "ctc") & (counts["threshold"] == 0) & (counts["denominator"] == "proposed")]
+    joined = chosen.merge(samples[["sample_uid", "os_months", "os_event", "manual_ctc"]], on="sample_uid")
+    joined = joined.rename(columns={"os_months": "duration", "os_event": "event"})
+    joined = joined.rename(columns={"per_7_5_ml": "model", "manual_ctc": "manual"})
+    reports = []
+    for source in ("model", "manual"):
+        for group in ("all", *TYPES):
+            rows = joined if group == "all" else joined[joined["cancer_type"] == group]
+            report = analyse(
+                rows.assign(count=rows[source]),
+                cutoff=None if group == "all" else float(rows["cutoff"].iloc[0]),
+                label=f"{source} count, {group} patients",
+                min_events=5,
+                exploratory=bool(rows["exploratory"].any()),
+            )
+            reports.append(report.to_dict() | {"source": source, "group": group})
+    _json(ws.survival, {"simulated": True, "endpoint": "os", "denominator": "proposed", "reports": reports})
+
+
+def _write_review(ws: Workspace, cells: pd.DataFrame) -> None:
+    _json(
+        ws.classes,
+        [{"class_id": one.class_id, "name": one.name, "definition": one.definition} for one in PAPER_CLASSES],
+    )
+    by_purpose = {
+        "training": {"n": 214, "exact_share": 0.9112, "kappa": 0.884},
+        "evaluation": {"n": 560, "exact_share": 0.9268, "kappa": 0.9021},
+    }
+    readers = {
+        "reader-a": {"readings": 774, "median_lead_time_s": 2.4},
+        "reader-b": {"readings": 774, "median_lead_time_s": 3.1},
+    }
+    whole = {"n": 774, "exact_share": 0.9225, "kappa": 0.897, "by_purpose": by_purpose, "readers": readers}
+    _json(ws.agreement, whole | {"settled": 748, "adjudicated": 34, "new_classes": ["CD45EV"], "historic_unused": 402})
+    reasons = (
+        [("training", "novel")] * 160
+        + [("training", "uncertain")] * 50
+        + [("training", "random")] * 30
+        + [("evaluation", "random")] * 560
+    )
+    queued = pd.DataFrame(reasons, columns=["purpose", "reason"]).iloc[: len(cells)]
+    queued = queued.assign(cell_uid=cells["cell_uid"].to_numpy()[: len(queued)], rank=np.arange(len(queued)))
+    tables.write_table(queued, tables.QUEUE, ws.queue)
+
+
+def _write_models(ws: Workspace, cells: pd.DataFrame, rng: np.random.Generator) -> None:
+    sealed = cells[cells["patient_uid"].isin(sorted(cells["patient_uid"].unique())[::3])]
+    truth, patients = sealed["true"].to_numpy(), sealed["patient_uid"].to_numpy()
+    before = Predictions(classes=KNOWN, probabilities=_right(truth, KNOWN, 0.95, rng))
+    after = Predictions(classes=KINDS, probabilities=_right(truth, KINDS, 0.92, rng))
+    judged = judge(
+        after,
+        before,
+        truth,
+        patients,
+        ctc_sensitivity_margin=0.05,
+        ctc_specificity_margin=0.02,
+        shared_accuracy_margin=0.03,
+        new_class_floor=0.8,
+        min_ctc=30,
+        bootstrap=300,
+        rng=np.random.default_rng(2),
+    )
+    cards = [
+        score_card(
+            truth, one.probabilities, one.classes, patients, bootstrap=300, rng=np.random.default_rng(3)
+        ).to_dict()
+        for one in (before, after)
+    ]
+    _json(
+        ws.reports / "promotion-1.json",
+        {
+            "version": 1,
+            "verdict": "promote",
+            "reasons": ["first model: there is no champion to compare with"],
+            "signed_by": "demo",
+            "unattended": True,
+            "champion": None,
+            "challenger": cards[0],
+            "classes": {"known": list(KNOWN), "new": []},
+        },
+    )
+    _json(
+        ws.reports / "promotion-2.json",
+        judged.to_dict()
+        | {
+            "version": 2,
+            "signed_by": "demo",
+            "unattended": True,
+            "champion": cards[0],
+            "challenger": cards[1],
+            "classes": {"known": list(KNOWN), "new": ["cd45ev"]},
+        },
+    )
+    _json(
+        ws.champion / "model.json",
+        {
+            "classes": list(KNOWN),
+            "recipe": "asinh-v1(p10,60)",
+            "input": "80x80x3 uint8 CD45,DAPI,CK",
+            "architecture": "aecnn",
+            "hidden": "linear",
+            "keep_phase": 3,
+            "seed": 20,
+            "n_train_per_class": {kind: int((cells["true"] == kind).sum()) for kind in KNOWN},
+            "weights_sha256": "4f" * 32,
+        },
+    )
+    _json(ws.champion / "version.json", {"version": "1"})
+    _json(ws.champion / "history.json", list(_history()))
+    for beta in (0, 10, 100, 1000):
+        _save(
+            ws.champion / f"reconstructions-beta-{beta}.png",
+            contact_sheet(_vesicles(40, seed=beta), columns=20, scale=1),
+        )
+
+
+def _right(truth: np.ndarray, classes: tuple[str, ...], share: float, rng: np.random.Generator) -> np.ndarray:
+    """Probabilities of a model that is right in this share of the cells of its classes."""
+    right = np.array([classes.index(kind) if kind in classes else 1 for kind in truth])
+    said = np.where(rng.random(len(truth)) < share, right, rng.integers(0, len(classes), len(truth)))
+    return np.eye(len(classes))[said] * 0.9 + 0.1 / len(classes)
+
+
+def _history() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for phase, (beta, epochs) in enumerate(((0.0, 2), (10.0, 2), (100.0, 8), (1000.0, 2)), start=1):
+        for epoch in range(1, epochs + 1):
+            at = len(rows)
+            learnt = 0 if phase == 1 else 1 - np.exp(-0.45 * (at - 1))
+            rows.append(
+                {
+                    "phase": phase,
+                    "beta": beta,
+                    "epoch": epoch,
+                    "loss": 900 * np.exp(-0.2 * at) + 60,
+                    "reconstruction": 800 * np.exp(-0.2 * at) + 50,
+                    "cross_entropy": 1.7 - 1.55 * learnt,
+                    "latent_norm": 3.1,
+                    "accuracy": 0.2 + 0.77 * learnt,
+                    "sse_ratio": 0.42 + 0.5 * np.exp(-0.7 * at),
+                    "dead_units": 0,
+                    "seconds": 6.1,
+                    "steering_accuracy": 0.2 + 0.75 * learnt,
+                }
+            )
+    return rows
+
+
+def _json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _save(path: Path, picture: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(picture))
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]))

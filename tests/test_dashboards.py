@@ -1,0 +1,366 @@
+"""What the dashboard reads, what it imports, and what it says when there is nothing to show."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser.workspace_with_results import build
+from streamlit.testing.v1 import AppTest
+
+import dashboards
+from ctcml import tables
+from ctcml.errors import BadInput, BadTable
+from ctcml.workspace import Workspace
+from dashboards import model_charts, patient_charts, records
+from dashboards.palette import CLASS_COLOURS, SPARE_COLOURS, class_colours
+from dashboards.records import NotMade
+from dashboards.views.cohort import said_p
+from dashboards.views.models import shares
+from dashboards.views.review import by_purpose
+
+APP = Path(dashboards.__file__).with_name("app.py")
+PAGES = ("cohort", "discovery", "review", "models")
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return build(tmp_path_factory.mktemp("full"))
+
+
+def page(name: str, ws: Workspace, **address: str) -> AppTest:
+    """One view, run without a browser; `address` holds its query parameters."""
+    lines = (
+        "from pathlib import Path",
+        "from ctcml.workspace import Workspace",
+        f"from dashboards.views import {name}",
+        f"{name}.show(Workspace(Path({str(ws.root)!r})))",
+    )
+    app = AppTest.from_string("\n".join(lines), default_timeout=60)
+    for key, value in address.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def test_the_dashboard_reaches_no_torch_prefect_mlflow_or_label_studio_even_indirectly() -> None:
+    forbidden = ["torch", "prefect", "mlflow", "label_studio_sdk", "labelstudio", "flows", "lifelines", "sklearn"]
+    code = (
+        "import sys, dashboards.app, dashboards.screenshot;"
+        f"print([name for name in {forbidden} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=APP.parents[1])
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_argument_names_the_workspace_before_the_environment_does(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    environment = {"CTCML_WORKSPACE": str(tmp_path / "b")}
+    assert records.open_workspace([], environment).root.name == "b"
+    assert records.open_workspace(["--workspace", str(tmp_path / "a")], environment).root.name == "a"
+    assert records.open_workspace([f"--workspace={tmp_path / 'a'}"], {}).root.name == "a"
+
+
+def test_without_a_workspace_one_line_says_how_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="set CTCML_WORKSPACE"):
+        records.open_workspace([], {})
+    with pytest.raises(BadInput, match="ctcml init"):
+        records.open_workspace(["--workspace", str(tmp_path / "nowhere")], {})
+
+
+def test_the_app_shows_an_error_as_one_line_and_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTCML_WORKSPACE", str(tmp_path / "nowhere"))
+    app = AppTest.from_file(str(APP), default_timeout=60).run()
+    assert "is not a folder" in app.error[0].value
+    assert not app.exception
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_empty_workspace_names_the_command_that_makes_what_is_missing(name: str, tmp_path: Path) -> None:
+    app = page(name, Workspace(tmp_path))
+    assert not app.exception
+    assert app.info
+    assert all("Run `ctcml " in info.value for info in app.info)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_page_of_a_full_workspace_is_drawn_without_an_empty_place(name: str, full: Workspace) -> None:
+    app = page(name, full)
+    assert not app.exception
+    assert not app.info
+    assert not app.error
+
+
+def test_the_first_page_says_research_use_only_and_simulated(full: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTCML_WORKSPACE", str(full.root))
+    app = AppTest.from_file(str(APP), default_timeout=60).run()
+    badges = " ".join(element.value for element in app.markdown)
+    assert "RESEARCH USE ONLY" in badges
+    assert "SIMULATED DATA" in badges
+    assert [metric.value for metric in app.metric[:4]] == ["48", f"{len(records.manifest(full)):,}", "version 1", "5"]
+
+
+def test_real_patients_are_not_called_simulated(full: Workspace, tmp_path: Path) -> None:
+    people = records.clinical(full)
+    assert isinstance(people, pd.DataFrame)
+    assert records.is_simulated(full)
+    real = Workspace(tmp_path)
+    tables.write_table(
+        people.assign(covariate_simulated="no"), tables.CLINICAL, real.clinical, extra_prefix="covariate_"
+    )
+    assert not records.is_simulated(real)
+    assert not records.is_simulated(Workspace(tmp_path / "empty"))
+
+
+def test_a_table_made_again_is_read_again(full: Workspace, tmp_path: Path) -> None:
+    people = records.clinical(full)
+    assert isinstance(people, pd.DataFrame)
+    ws = Workspace(tmp_path)
+    for rows in (3, 7):
+        tables.write_table(people.head(rows), tables.CLINICAL, ws.clinical, extra_prefix="covariate_")
+        assert records.cards(ws).patients == rows
+
+
+def test_the_cancer_type_of_the_address_filters_the_survival_analysis(full: Workspace) -> None:
+    app = page("cohort", full, cancer="Lung")
+    assert app.session_state["cancer"] == "lung"
+    assert "events among" in app.warning[0].value
+
+
+def test_an_arm_without_a_curve_has_no_median_rather_than_one_not_reached(full: Workspace) -> None:
+    arms = page("cohort", full, cancer="Lung").dataframe[0].value
+    assert arms.loc[arms["Events"] < 5, "Median, months"].tolist() == ["–"]
+
+
+def test_a_cluster_in_the_address_that_does_not_exist_is_ignored(full: Workspace) -> None:
+    assert page("discovery", full, cluster="999").session_state["cluster"] is None
+    assert page("discovery", full, cluster="1").session_state["cluster"] == 1
+
+
+def test_a_broken_report_is_named_in_one_line(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    ws.derived.mkdir()
+    ws.survival.write_text("{half a report")
+    with pytest.raises(BadTable, match=r"survival\.json: not readable as JSON"):
+        records.survival(ws)
+    ws.survival.write_text("[]")
+    with pytest.raises(BadTable, match="a list, expected an object"):
+        records.survival(ws)
+
+
+def test_flagged_clusters_come_first_and_have_a_contact_sheet(full: Workspace) -> None:
+    groups = records.clusters(full)
+    assert isinstance(groups, pd.DataFrame)
+    assert groups["flagged"].iloc[0]
+    assert list(groups["flagged"]) == sorted(groups["flagged"], reverse=True)
+    assert all(
+        isinstance(records.contact_sheet(full, number), Path) for number in groups.loc[groups["flagged"], "cluster"]
+    )
+    assert isinstance(records.contact_sheet(full, 999), NotMade)
+
+
+def test_the_newest_gate_verdict_comes_first(full: Workspace) -> None:
+    reports = records.promotions(full)
+    assert isinstance(reports, list)
+    assert [report["version"] for report in reports] == [2, 1]
+
+
+def test_a_champion_that_no_registry_numbered_is_named_by_its_weights(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    assert records.champion_version(ws) == "none"
+    ws.champion.mkdir(parents=True)
+    (ws.champion / "model.json").write_text('{"weights_sha256": "abcdef0123"}')
+    assert records.champion_version(ws) == "weights abcdef01"
+    (ws.champion / "version.json").write_text('{"version": "7"}')
+    assert records.champion_version(ws) == "version 7"
+
+
+def test_the_queue_is_counted_by_purpose_and_reason(full: Workspace) -> None:
+    queued = records.queue_composition(full)
+    assert isinstance(queued, pd.DataFrame)
+    assert queued.set_index(["purpose", "reason"])["cells"].to_dict() == {
+        ("evaluation", "random"): 560,
+        ("training", "novel"): 160,
+        ("training", "random"): 30,
+        ("training", "uncertain"): 50,
+    }
+
+
+def test_reconstructions_are_in_the_order_of_the_schedule(full: Workspace) -> None:
+    pictures = records.reconstructions(full)
+    assert isinstance(pictures, list)
+    assert [path.stem.rsplit("-", 1)[1] for path in pictures] == ["0", "10", "100", "1000"]
+
+
+def test_the_count_chart_draws_each_sample_once_and_a_cut_off_for_each_cancer_type(full: Workspace) -> None:
+    counts = records.counts(full)
+    assert isinstance(counts, pd.DataFrame)
+    rows = counts[(counts["class_id"] == "ctc") & (counts["threshold"] == 0) & (counts["denominator"] == "proposed")]
+    figure = patient_charts.counts_chart(rows, name_of_class="CTC", simulated=True)
+    drawn = np.concatenate([np.asarray(trace.y, dtype=float) for trace in figure.data if trace.customdata is not None])
+    assert sorted(np.expm1(drawn).round(3)) == sorted(rows["per_7_5_ml"].round(3))
+    said = " ".join(str(one.text) for one in figure.layout.annotations)
+    assert said.count("cut-off") == 4
+    assert said.count("exploratory") == 1
+    assert "simulated data" in said
+
+
+def test_a_class_without_a_cut_off_is_drawn_without_a_line(full: Workspace) -> None:
+    counts = records.counts(full)
+    assert isinstance(counts, pd.DataFrame)
+    rows = counts[(counts["class_id"] == "wbc") & (counts["threshold"] == 0) & (counts["denominator"] == "all")]
+    figure = patient_charts.counts_chart(rows, name_of_class="WBC", simulated=False)
+    said = " ".join(str(one.text) for one in figure.layout.annotations)
+    assert "cut-off" not in said
+    assert "simulated" not in said
+
+
+def test_survival_curves_are_steps_and_a_refused_arm_keeps_its_numbers_at_risk() -> None:
+    arm = {
+        "name": "< 5",
+        "n": 4,
+        "events": 2,
+        "times": [0, 3, 8],
+        "survival": [1, 0.75, 0.5],
+        "low": [1, 0.1, 0.05],
+        "high": [1, 0.9, 0.8],
+        "censored": [5],
+        "at_risk": [4, 2],
+    }
+    thin = {
+        "name": "≥ 5",
+        "n": 1,
+        "events": 0,
+        "times": [],
+        "survival": [],
+        "low": [],
+        "high": [],
+        "censored": [],
+        "at_risk": [1, 0],
+    }
+    figure = patient_charts.survival_chart({"arms": [arm, thin], "risk_times": [0, 6]}, endpoint="os", simulated=True)
+    curve = next(trace for trace in figure.data if trace.name and trace.name.startswith("< 5"))
+    assert list(curve.x) == [0, 3, 3, 8, 8]
+    assert list(curve.y) == [1, 1, 0.75, 0.75, 0.5]
+    assert [list(trace.text) for trace in figure.data if trace.mode == "text"] == [["4", "2"], ["1", "0"]]
+
+
+def test_a_survival_analysis_that_was_refused_says_why(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    ws.derived.mkdir()
+    thin = {
+        "name": "≥ 5",
+        "n": 1,
+        "events": 0,
+        "median": None,
+        "median_low": None,
+        "median_high": None,
+        "times": [],
+        "survival": [],
+        "low": [],
+        "high": [],
+        "censored": [],
+        "at_risk": [1],
+    }
+    report = {
+        "label": "model, all",
+        "source": "model",
+        "group": "all",
+        "exploratory": False,
+        "arms": [thin],
+        "risk_times": [0],
+        "logrank": None,
+        "cox": None,
+        "refusals": ["arm ≥ 5: 0 events among 1 patients"],
+        "notes": [],
+    }
+    ws.survival.write_text(json.dumps({"simulated": False, "endpoint": "os", "reports": [report]}))
+    app = page("cohort", ws)
+    assert not app.exception
+    assert app.warning[0].value == "arm ≥ 5: 0 events among 1 patients"
+
+
+def test_the_map_is_drawn_by_class_novelty_and_flag_with_every_cell(full: Workspace) -> None:
+    cells = records.map_cells(full)
+    assert isinstance(cells, pd.DataFrame)
+    names = records.class_names(full)
+    for colour_by in ("predicted", "novelty", "flagged"):
+        figure = model_charts.latent_chart(cells, colour_by=colour_by, names=names, simulated=True)
+        assert sum(len(trace.x) for trace in figure.data) == len(cells)
+    ringed = model_charts.latent_chart(cells, colour_by="predicted", names=names, simulated=True, ringed=0)
+    assert ringed.data[-1].name == "cluster 0"
+    assert len(ringed.data[-1].x) == (cells["cluster"] == 0).sum()
+
+
+def test_a_map_without_discovery_still_shows_the_predicted_classes(full: Workspace, tmp_path: Path) -> None:
+    ws = Workspace(tmp_path / "copy")
+    shutil.copytree(full.root, ws.root)
+    ws.cell_discovery.unlink()
+    app = page("discovery", ws)
+    assert not app.exception
+    assert not app.error
+
+
+def test_known_classes_keep_their_colour_whatever_readers_add() -> None:
+    coloured = class_colours(["doublet", "ctc", "platelet"])
+    assert coloured["ctc"] == CLASS_COLOURS["ctc"]
+    assert {coloured["doublet"], coloured["platelet"]} <= set(SPARE_COLOURS)
+    assert coloured["doublet"] != coloured["platelet"]
+
+
+def test_a_figure_that_no_cell_informs_is_left_out_of_the_comparison() -> None:
+    known, unknown = (
+        {"value": 0.9, "low": 0.8, "high": 1.0, "cells": 20},
+        {"value": None, "low": None, "high": None, "cells": 0},
+    )
+    card = {
+        "ctc_sensitivity": known,
+        "ctc_specificity": known,
+        "accuracy": known,
+        "balanced_accuracy": known,
+        "classes": [{"class_id": "ctc", "recall": known}, {"class_id": "wbc", "recall": unknown}],
+    }
+    assert "Recall: CTC" in shares(card, {"ctc": "CTC"})
+    assert not any("wbc" in name for name in shares(card, {}))
+
+
+def test_agreement_is_shown_for_training_and_for_evaluation_apart() -> None:
+    one = {"n": 3, "exact_share": 1.0, "kappa": None}
+    assert list(by_purpose({"by_purpose": {"training": one, "evaluation": one}}).values()) == [one, one]
+
+
+def test_a_p_value_is_never_printed_as_zero() -> None:
+    assert said_p(1e-12) == "< 0.001"
+    assert said_p(0.0499) == "0.050"
+
+
+def test_every_command_that_an_empty_place_names_exists(tmp_path: Path) -> None:
+    from ctcml.cli import cli
+    from ctcml.stages import STAGES
+
+    ws = Workspace(tmp_path)
+    places = (
+        records.clinical,
+        records.manifest,
+        records.classes,
+        records.counts,
+        records.survival,
+        records.map_cells,
+        records.clusters,
+        records.agreement,
+        records.queue_composition,
+        records.promotions,
+        records.champion,
+        records.history,
+        records.reconstructions,
+    )
+    for place in places:
+        missing = place(ws)
+        assert isinstance(missing, NotMade)
+        _, command, *stages = missing.command.split()
+        assert command in cli.list_commands(None), missing  # type: ignore[arg-type]
+        assert set(stages) <= {stage.__name__ for stage in STAGES}

@@ -1,0 +1,56 @@
+"""params.yaml: what is shipped is valid, and every mistake is reported at once."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ctcml.errors import BadParams
+from ctcml.params import Params, load_params
+
+SHIPPED = Path(__file__).parents[1] / "params.yaml"
+
+
+def test_the_shipped_parameters_are_valid() -> None:
+    params = load_params(SHIPPED)
+    assert params.train.betas == (0.0, 10.0, 100.0, 1000.0)  # the paper's four phases
+    assert params.train.betas[params.train.keep_phase - 1] == 100.0  # the third network is the paper's final one
+    assert params.gate.unattended is False
+
+
+def test_every_number_says_where_it_comes_from() -> None:
+    lines = SHIPPED.read_text().splitlines()
+    bare = [line for line in lines if line.startswith("  ") and ":" in line and "#" not in line]
+    assert {line.strip().split(":")[0] for line in bare} <= {"breast", "prostate", "colorectal", "lung"}  # told in the line above
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    found = yaml.safe_load(SHIPPED.read_text())
+    found["train"]["learning_rat"] = 1
+    found["gate"]["ctc_sensitivity_margin"] = 7
+    found["review"]["adjudicator"] = found["review"]["readers"][0]
+    del found["image"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(found))
+    with pytest.raises(BadParams) as caught:
+        load_params(tmp_path / "params.yaml")
+    for part in ("train.learning_rat", "gate.ctc_sensitivity_margin", "three different people", "image"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a: [", b"", b"- 1"])
+def test_a_file_that_is_no_parameter_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(BadParams, match=r"params\.yaml"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(BadParams, match="ctcml init"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_parameters_cannot_be_changed_on_the_way() -> None:
+    params: Params = load_params(SHIPPED)
+    with pytest.raises(ValueError, match="frozen"):
+        params.seed = 1  # type: ignore[misc]

@@ -1,0 +1,147 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctcml.errors import BadInput
+from ctcml.survival import SurvivalReport, analyse
+
+# Freireich 1963, Blood 21:699: weeks of remission in acute leukaemia, 6-mercaptopurine against placebo; + is censored.
+# The worked example of Gehan 1965 and of Cox 1972; `gehan` in R's package MASS.
+MERCAPTOPURINE = "6 6 6 6+ 7 9+ 10 10+ 11+ 13 16 17+ 19+ 20+ 22 23 25+ 32+ 32+ 34+ 35+"
+PLACEBO = "1 1 2 2 3 4 4 5 5 8 8 8 8 11 11 12 12 15 17 22 23"
+
+
+def leukaemia() -> pd.DataFrame:
+    rows = [(time, 0) for time in MERCAPTOPURINE.split()] + [(time, 10) for time in PLACEBO.split()]
+    times = [time for time, _ in rows]
+    return pd.DataFrame(
+        {
+            "duration": [float(time.rstrip("+")) for time in times],
+            "event": [float(not time.endswith("+")) for time in times],
+            "count": [float(cells) for _, cells in rows],
+        }
+    )
+
+
+def report(table: pd.DataFrame, cutoff: float = 5, min_events: int = 5, exploratory: bool = False) -> SurvivalReport:
+    return analyse(table, cutoff=cutoff, label="leukaemia", min_events=min_events, exploratory=exploratory)
+
+
+def test_the_arms_of_freireich_have_their_published_curves() -> None:
+    """S(6) = 0.857, S(10) = 0.753, S(23) = 0.448 and medians of 23 and 8 weeks, as in every textbook."""
+    drug, placebo = report(leukaemia()).arms
+    survival = dict(zip(drug.times, drug.survival, strict=True))
+    assert [survival[time] for time in (6.0, 10.0, 23.0)] == pytest.approx([0.857, 0.753, 0.448], abs=5e-4)
+    assert (drug.median, placebo.median) == (23.0, 8.0)
+    assert (drug.n, drug.events, placebo.n, placebo.events) == (21, 9, 21, 21)
+    assert (drug.times[0], drug.survival[0]) == (0.0, 1.0)
+
+
+def test_the_log_rank_test_of_freireich_is_that_of_r() -> None:
+    """R: survdiff(Surv(time, status) ~ group): chi-squared 16.8 on 1 degree of freedom, p = 4e-05."""
+    logrank = report(leukaemia()).logrank
+    assert logrank is not None
+    assert logrank.chi2 == pytest.approx(16.79, abs=5e-3)
+    assert logrank.p == pytest.approx(4.17e-05, abs=1e-7)
+
+
+def test_the_hazard_ratio_of_freireich_is_that_of_r() -> None:
+    """R: coxph with Efron's ties: coefficient 1.572, hazard ratio 4.82, limits 2.15 to 10.8."""
+    cox = report(leukaemia()).cox
+    assert cox is not None
+    assert np.log(cox.hr) == pytest.approx(1.5721, abs=1e-4)
+    assert (cox.low, cox.high) == pytest.approx((2.147, 10.81), abs=5e-3)
+    assert cox.proportional_p > 0.05
+
+
+def test_the_number_at_risk_counts_who_is_still_followed() -> None:
+    found = report(leukaemia())
+    for arm, cells in zip(found.arms, (0, 10), strict=True):
+        durations = leukaemia().loc[leukaemia()["count"] == cells, "duration"]
+        assert arm.at_risk == tuple(int((durations >= time).sum()) for time in found.risk_times)
+    assert found.arms[0].at_risk[0] == 21
+
+
+def test_a_median_that_is_not_reached_is_none_and_not_infinity() -> None:
+    table = leukaemia()
+    table.loc[(table["count"] == 0) & (table["duration"] > 12), "event"] = 0
+    drug = report(table).arms[0]
+    assert drug.median is None
+    assert drug.median_high is None
+    json.dumps(report(table).to_dict(), allow_nan=False)
+
+
+def test_an_arm_with_too_few_events_gets_no_curve_and_nothing_is_compared() -> None:
+    found = report(leukaemia(), min_events=10)
+    assert found.arms[0].times == ()
+    assert found.arms[1].times != ()
+    assert found.logrank is None
+    assert found.cox is None
+    assert found.refusals[0].startswith("arm < 5: 9 events among 21 patients, at least 10 are needed")
+
+
+def test_an_empty_arm_is_refused_and_not_an_exception() -> None:
+    found = report(leukaemia(), cutoff=1000)
+    assert found.arms[1].n == 0
+    assert len(found.refusals) == 1
+    assert report(leukaemia().iloc[:0]).refusals != ()
+
+
+def test_patients_without_follow_up_are_left_out_and_said_so() -> None:
+    table = leukaemia()
+    table.loc[[0, 30], "duration"] = np.nan
+    found = report(table)
+    assert found.n == 40
+    assert found.notes[0].startswith("2 of 42 patients lack follow-up")
+
+
+def test_hazards_that_cross_are_said_not_to_be_proportional() -> None:
+    rng = np.random.default_rng(0)
+    steady, early = rng.uniform(8, 12, 80), np.concatenate([rng.uniform(0, 4, 50), rng.uniform(16, 24, 30)])
+    table = pd.DataFrame({"duration": [*steady, *early], "event": 1.0, "count": [0.0] * 80 + [10.0] * 80})
+    assert any("average over the follow-up" in note for note in report(table).notes)
+
+
+def test_arms_that_never_overlap_get_curves_and_a_log_rank_but_no_hazard_ratio() -> None:
+    table = pd.DataFrame({"duration": np.arange(1.0, 21), "event": 1.0, "count": [9.0] * 10 + [0.0] * 10})
+    found = report(table)
+    assert found.cox is None
+    assert found.logrank is not None
+    assert any("does not converge" in refusal for refusal in found.refusals)
+
+
+def test_the_stamp_of_an_exploratory_cut_off_travels_with_the_report() -> None:
+    assert report(leukaemia(), exploratory=True).to_dict()["exploratory"] is True
+
+
+def test_impossible_follow_up_is_refused() -> None:
+    table = leukaemia()
+    table.loc[0, "duration"] = -1
+    with pytest.raises(BadInput, match="-1 months"):
+        report(table)
+    table = leukaemia()
+    table.loc[0, "event"] = 2
+    with pytest.raises(BadInput, match="event is 2"):
+        report(table)
+
+
+@pytest.mark.real
+def test_a_published_prostate_cohort_gives_the_figures_of_its_provenance() -> None:
+    """CABA-V7, metastatic castration-resistant prostate cancer, 131 patients (Erasmus MC, CABAV7_Aneuploidy)."""
+    folder = os.environ.get("CTCML_REAL_DATA")
+    if not folder:
+        pytest.skip("CTCML_REAL_DATA is not set")
+    table = pd.read_csv(Path(folder) / "ctc_survival_cabav7.csv")
+    expected = json.loads((Path(folder) / "ctc_survival_cabav7.json").read_text(encoding="utf-8"))
+    found = report(table.rename(columns={"os_months": "duration", "ctc_baseline_7_5ml": "count"}))
+    assert (found.n, found.events, found.arms[1].n) == (expected["n"], expected["deaths"], expected["ctc_ge5"])
+    assert [arm.median for arm in found.arms] == [expected["median_os_lt5"], expected["median_os_ge5"]]
+    assert found.logrank is not None
+    assert found.logrank.p == pytest.approx(expected["logrank_p"], rel=1e-9)
+    assert found.cox_log_count is not None
+    assert found.cox_log_count.hr == pytest.approx(expected["cox_hr_per_log1p_ctc"], abs=5e-3)
+    assert found.concordance == pytest.approx(expected["cox_c_index"], abs=5e-4)
