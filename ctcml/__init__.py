@@ -1,0 +1,1 @@
+"""Everything about circulating tumour cells that is true without a server."""

@@ -46,9 +46,14 @@ def cli() -> None:
 def workspace_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--workspace`, handed on as a `Workspace`."""
     return click.option(
-        "--workspace", "ws", default=".", show_default="the current folder", type=click.Path(path_type=Path, file_okay=False),
-        callback=lambda _ctx, _param, value: Workspace(value.resolve()), help="The laboratory's folder.",
-    )(command)  # fmt: skip
+        "--workspace",
+        "ws",
+        default=".",
+        show_default="the current folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        callback=lambda _ctx, _param, value: Workspace(value.resolve()),
+        help="The laboratory's folder.",
+    )(command)
 
 
 def say(line: str) -> None:
@@ -92,7 +97,11 @@ def simulate(folder: Path, patients: int | None, seed: int | None, ws: Workspace
 @cli.command()
 @click.argument("export", type=click.Path(path_type=Path))
 @click.option("--clinical", required=True, type=click.Path(path_type=Path), help="The clinical table (CSV).")
-@click.option("--historic", type=click.Path(path_type=Path), help="Labels from before ctcml (CSV: sample, object_index, label, source).")
+@click.option(
+    "--historic",
+    type=click.Path(path_type=Path),
+    help="Labels from before ctcml (CSV: sample, object_index, label, source).",
+)
 @workspace_option
 def intake(export: Path, clinical: Path, historic: Path | None, ws: Workspace) -> None:
     """Take an ACCEPT export in: pack thumbnails, assign patients to sets, make a data version.
@@ -108,7 +117,9 @@ def intake(export: Path, clinical: Path, historic: Path | None, ws: Workspace) -
     block = (params.splits.train, params.splits.steering, params.splits.sealed)
     taken = take_in(export, clinical, historic, ws, key=load_key(ws.key), block=block, seed=params.seed, now=now)
     version = new_data_version(ws, why=f"intake of {taken.samples} samples", by="ctcml intake", now=now)
-    say(f"{taken.thumbnails} thumbnails of {taken.samples} new samples taken in, {taken.refused} refused (see quarantine/); data version {version.tag}")
+    say(
+        f"{taken.thumbnails} thumbnails of {taken.samples} new samples taken in, {taken.refused} refused (see quarantine/); data version {version.tag}"
+    )
 
 
 def _stage_command(name: str) -> click.Command:
@@ -117,7 +128,10 @@ def _stage_command(name: str) -> click.Command:
     function = getattr(stages, name)
     wanted = [one for one in inspect.signature(function).parameters if one not in ("ws", "say")]
 
-    @click.command(name=name, help=f"{function.__doc__}\n\nA stage of dvc.yaml; `ctcml repro {name}` runs it with what it needs.\n\nExample: ctcml {name} --workspace my-lab")
+    @click.command(
+        name=name,
+        help=f"{function.__doc__}\n\nA stage of dvc.yaml; `ctcml repro {name}` runs it with what it needs.\n\nExample: ctcml {name} --workspace my-lab",
+    )
     @workspace_option
     def command(ws: Workspace) -> None:
         from ctcml.params import load_params
@@ -194,7 +208,10 @@ def show(cell_uid: str, ws: Workspace) -> None:
     if not lines:
         raise BadInput(f"cell {cell_uid!r}: the ledger has no event about it; copy the 24 characters of a cell_uid")
     for event in lines:
-        say(f"{event.at}  {event.kind:15} by {event.by:12} " + " ".join(f"{name}={value}" for name, value in event.body.items() if name != "cell_uid"))
+        say(
+            f"{event.at}  {event.kind:15} by {event.by:12} "
+            + " ".join(f"{name}={value}" for name, value in event.body.items() if name != "cell_uid")
+        )
 
 
 @cli.command()
@@ -242,5 +259,8 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise
-        click.echo(f"ctcml: {error.filename or 'disk'}: {error.strerror}; make room or mend the rights and run it again", err=True)
+        click.echo(
+            f"ctcml: {error.filename or 'disk'}: {error.strerror}; make room or mend the rights and run it again",
+            err=True,
+        )
         sys.exit(1)

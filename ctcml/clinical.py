@@ -10,7 +10,17 @@ from ctcml.tables import CLINICAL
 
 REQUIRED = ("patient", "sample", "sample_kind", "cancer_type", "blood_volume_ml")
 SAMPLE_KINDS = ("patient", "benign", "cell_line", "control")
-NUMBERS = ("blood_volume_ml", "manual_ctc", "os_months", "os_event", "pfs_months", "pfs_event", "draw_day", "age", "ecog")
+NUMBERS = (
+    "blood_volume_ml",
+    "manual_ctc",
+    "os_months",
+    "os_event",
+    "pfs_months",
+    "pfs_event",
+    "draw_day",
+    "age",
+    "ecog",
+)
 TEXTS = ("line_of_therapy", "site", "instrument")
 COVARIATE = "covariate_"
 
@@ -26,7 +36,9 @@ def read_clinical(path: Path, key: bytes) -> tuple[pd.DataFrame, dict[str, str]]
     except FileNotFoundError:
         raise BadInput(f"{path}: no such clinical table; name it with --clinical") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
-        raise BadInput(f"{path}: not readable as a UTF-8 CSV table ({' '.join(str(error).split())}); save it again") from None
+        raise BadInput(
+            f"{path}: not readable as a UTF-8 CSV table ({' '.join(str(error).split())}); save it again"
+        ) from None
     missing = [name for name in REQUIRED if name not in raw.columns]
     if missing:
         raise BadInput(f"{path}: columns {missing} are missing; expected at least {list(REQUIRED)}")
@@ -34,12 +46,14 @@ def read_clinical(path: Path, key: bytes) -> tuple[pd.DataFrame, dict[str, str]]
     if mistakes:
         raise BadInput(f"{path}: {len(mistakes)} mistake(s): " + "; ".join(mistakes[:20]))
     samples = {sample: pseudonym(key, "sample", sample) for sample in raw["sample"]}
-    table = pd.DataFrame({
-        "sample_uid": raw["sample"].map(samples),
-        "patient_uid": [pseudonym(key, "patient", patient) for patient in raw["patient"]],
-        "sample_kind": raw["sample_kind"],
-        "cancer_type": raw["cancer_type"],
-    })
+    table = pd.DataFrame(
+        {
+            "sample_uid": raw["sample"].map(samples),
+            "patient_uid": [pseudonym(key, "patient", patient) for patient in raw["patient"]],
+            "sample_kind": raw["sample_kind"],
+            "cancer_type": raw["cancer_type"],
+        }
+    )
     for name in NUMBERS:
         table[name] = pd.to_numeric(raw[name].replace("", None)) if name in raw else float("nan")
         table[name] = table[name].astype("float64")

@@ -9,7 +9,7 @@ from pathlib import Path
 import ctcml
 from ctcml import versioning
 from ctcml.identity import create_key
-from ctcml.ledger import Draft, Head, Ledger, snapshot, write_head
+from ctcml.ledger import Draft, Head, Ledger, read_head, snapshot, write_head
 from ctcml.records import PAPER_CLASSES
 from ctcml.versioning import DataVersion
 from ctcml.workspace import Workspace
@@ -76,7 +76,7 @@ def set_start(ws: Workspace, *, data_version: str) -> bool:
 
 def anchor(ws: Workspace) -> Head:
     """Commit length and hash of the ledger to the workspace's git; a later cut below it cannot be hidden."""
-    head = Ledger(ws.ledger).verify()
+    head = Ledger(ws.ledger).verify(read_head(ws.ledger_head))
     write_head(head, ws.ledger_head)
     versioning.commit(ws.root, f"Anchor the ledger at {head.length} events", [ws.ledger_head.relative_to(ws.root)])
     return head

@@ -23,7 +23,15 @@ from ctcml.workspace import Workspace
 
 
 def hold_gate(
-    ws: Workspace, challenger: Path, champion: Path, *, version: str, gate: Gate, seed: int, now: datetime, say: Callable[[str], None]
+    ws: Workspace,
+    challenger: Path,
+    champion: Path,
+    *,
+    version: str,
+    gate: Gate,
+    seed: int,
+    now: datetime,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Compare two model folders on the sealed evaluation arm; returns the report that goes to people.
 
@@ -62,7 +70,9 @@ def hold_gate(
 def _predict(ws: Workspace, folder: Path, cells: pd.DataFrame) -> Predictions:
     scorer = load_scorer(folder)
     about = json.loads((folder / "model.json").read_text())
-    uids, images = read_inputs(ws.shards, sorted(set(cells["sample_uid"])), cell_uids=set(cells["cell_uid"]), **about["image"])
+    uids, images = read_inputs(
+        ws.shards, sorted(set(cells["sample_uid"])), cell_uids=set(cells["cell_uid"]), **about["image"]
+    )
     place = {uid: number for number, uid in enumerate(uids)}
     order = [place[uid] for uid in cells["cell_uid"]]
     return Predictions(classes=tuple(about["classes"]), probabilities=score(scorer, images[order]).probabilities)

@@ -6,7 +6,6 @@ before: a second intake of the same export would then look new. Keep a copy of `
 
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def create_key(path: Path) -> bytes:
     key = secrets.token_bytes(KEY_BYTES)
     with atomic_path(path) as unfinished:
         unfinished.write_text(key.hex())
-    os.chmod(path, 0o600)
+    path.chmod(0o600)
     return key
 
 
@@ -39,7 +38,9 @@ def load_key(path: Path) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise BrokenRecord(f"{path}: expected {KEY_BYTES} bytes in hexadecimal, found something else; put your copy of the key back")
+        raise BrokenRecord(
+            f"{path}: expected {KEY_BYTES} bytes in hexadecimal, found something else; put your copy of the key back"
+        )
     return key
 
 

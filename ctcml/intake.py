@@ -41,9 +41,18 @@ class Taken:
 
 
 def take_in(
-    export: Path, clinical: Path, historic: Path | None, ws: Workspace, *, key: bytes, block: tuple[int, int, int], seed: int,
-    now: datetime, workers: int | None = None, progress: Callable[[int, int], None] | None = None,
-) -> Taken:  # fmt: skip
+    export: Path,
+    clinical: Path,
+    historic: Path | None,
+    ws: Workspace,
+    *,
+    key: bytes,
+    block: tuple[int, int, int],
+    seed: int,
+    now: datetime,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Taken:
     """Pack every new sample of an ACCEPT export into a shard and a manifest, and record patients and historic labels.
 
     `block` holds patients per block for train, steering and sealed. A killed intake is finished by the next one: a sample
@@ -54,9 +63,13 @@ def take_in(
         raise BadInput(f"{export}: no such folder; name the folder that holds the ACCEPT results")
     samples = find_samples(export)
     if not samples:
-        raise BadInput(f"{export}: no sample folder with thumbnails (frames/<sample>/Thumbs) found; name the ACCEPT results folder")
+        raise BadInput(
+            f"{export}: no sample folder with thumbnails (frames/<sample>/Thumbs) found; name the ACCEPT results folder"
+        )
     table, uid_of = read_clinical(clinical, key)
-    labels = read_historic(historic) if historic else pd.DataFrame(columns=["sample", "object_index", "label", "source"])
+    labels = (
+        read_historic(historic) if historic else pd.DataFrame(columns=["sample", "object_index", "label", "source"])
+    )
     known = [one for one in samples if one.sample_id in uid_of]
     unknown = [one.sample_id for one in samples if one.sample_id not in uid_of]
     refused = [Refused(file=sample_id, reason="sample has no row in the clinical table") for sample_id in unknown]
@@ -75,14 +88,24 @@ def take_in(
     written, unusable = _record_historic(labels, uid_of, ws, ledger, key, now)
     quarantine(unusable, export, ws)
     return Taken(
-        samples=len(new), samples_known=len(known) - len(new), thumbnails=thumbnails, refused=len(refused), patients=patients,
-        historic_labels=written, historic_labels_refused=len(unusable),
+        samples=len(new),
+        samples_known=len(known) - len(new),
+        thumbnails=thumbnails,
+        refused=len(refused),
+        patients=patients,
+        historic_labels=written,
+        historic_labels_refused=len(unusable),
         clinical_without_export=len(set(uid_of) - {one.sample_id for one in samples}),
-    )  # fmt: skip
+    )
 
 
 def _pack_all(
-    new: list[ExportedSample], table: pd.DataFrame, uid_of: dict[str, str], ws: Workspace, key: bytes, workers: int | None
+    new: list[ExportedSample],
+    table: pd.DataFrame,
+    uid_of: dict[str, str],
+    ws: Workspace,
+    key: bytes,
+    workers: int | None,
 ) -> Iterator[tuple[ExportedSample, int, list[Refused]]]:
     patient_of = dict(zip(table["sample_uid"], table["patient_uid"], strict=True))
     jobs = [(one, uid_of[one.sample_id], patient_of[uid_of[one.sample_id]], ws, key) for one in new]
@@ -98,22 +121,36 @@ def _pack_one(job: tuple[ExportedSample, str, str, Workspace, bytes]) -> tuple[i
     found, refused = read_sample(sample)
     packed = [
         Packed(
-            cell_uid=pseudonym(key, "cell", sample.sample_id, str(one.object_index)), sample_uid=sample_uid, object_index=one.object_index,
-            planes=one.planes, pixels=one.pixels, mask=one.mask, source_bit_depth=one.source_bit_depth, source_order=one.source_order,
-            restore_low=(), restore_high=(), content_sha256=content_hash(one.planes, one.pixels),
+            cell_uid=pseudonym(key, "cell", sample.sample_id, str(one.object_index)),
+            sample_uid=sample_uid,
+            object_index=one.object_index,
+            planes=one.planes,
+            pixels=one.pixels,
+            mask=one.mask,
+            source_bit_depth=one.source_bit_depth,
+            source_order=one.source_order,
+            restore_low=(),
+            restore_high=(),
+            content_sha256=content_hash(one.planes, one.pixels),
         )
         for one in found
-    ]  # fmt: skip
+    ]
     shard_sha256 = pack_shard(packed, ws.shards / f"{sample_uid}.parquet")
-    manifest = pd.DataFrame({
-        "cell_uid": [one.cell_uid for one in packed], "sample_uid": sample_uid, "patient_uid": patient_uid,
-        "object_index": [one.object_index for one in packed],
-        "height": [one.pixels.shape[1] for one in packed], "width": [one.pixels.shape[2] for one in packed],
-        "has_mask": [one.mask is not None for one in packed],
-        "oversize": [max(one.pixels.shape[1:]) > WINDOW for one in packed],
-        "proposed": pd.array([one.proposed for one in found], dtype="boolean"),
-        "content_sha256": [one.content_sha256 for one in packed], "shard_sha256": shard_sha256,
-    })  # fmt: skip
+    manifest = pd.DataFrame(
+        {
+            "cell_uid": [one.cell_uid for one in packed],
+            "sample_uid": sample_uid,
+            "patient_uid": patient_uid,
+            "object_index": [one.object_index for one in packed],
+            "height": [one.pixels.shape[1] for one in packed],
+            "width": [one.pixels.shape[2] for one in packed],
+            "has_mask": [one.mask is not None for one in packed],
+            "oversize": [max(one.pixels.shape[1:]) > WINDOW for one in packed],
+            "proposed": pd.array([one.proposed for one in found], dtype="boolean"),
+            "content_sha256": [one.content_sha256 for one in packed],
+            "shard_sha256": shard_sha256,
+        }
+    )
     # The manifest is written last: a sample without one is taken in again from the start.
     write_table(manifest, MANIFEST, ws.manifest / f"{sample_uid}.parquet")
     return len(packed), refused
@@ -129,14 +166,23 @@ def _write_clinical(table: pd.DataFrame, ws: Workspace) -> None:
 
 def _assign(table: pd.DataFrame, ledger: Ledger, *, block: tuple[int, int, int], seed: int, now: datetime) -> int:
     known = {
-        event.body["patient_uid"]: (event.body["cancer_type"], Role(event.body["role"])) for event in ledger.events("patient_assigned")
+        event.body["patient_uid"]: (event.body["cancer_type"], Role(event.body["role"]))
+        for event in ledger.events("patient_assigned")
     }
-    patients = [Patient(patient_uid=one, cancer_type=kind) for one, kind in zip(table["patient_uid"], table["cancer_type"], strict=True)]
+    patients = [
+        Patient(patient_uid=one, cancer_type=kind)
+        for one, kind in zip(table["patient_uid"], table["cancer_type"], strict=True)
+    ]
     roles = assign_patients(patients, known, train=block[0], steering=block[1], sealed=block[2], seed=seed)
     cancer_type = {one.patient_uid: one.cancer_type for one in patients}
     ledger.append(
         [
-            Draft(kind="patient_assigned", by="intake", why="first intake", body={"patient_uid": uid, "cancer_type": cancer_type[uid], "role": role.value})
+            Draft(
+                kind="patient_assigned",
+                by="intake",
+                why="first intake",
+                body={"patient_uid": uid, "cancer_type": cancer_type[uid], "role": role.value},
+            )
             for uid, role in roles.items()
         ],
         now=now,
@@ -166,11 +212,20 @@ def _record_historic(
     for line, row in enumerate(labels.to_dict("records"), start=2):
         cell_uid = pseudonym(key, "cell", row["sample"], row["object_index"])
         if row["label"] not in classes or not CLASS_ID.fullmatch(row["label"]):
-            unusable.append(Refused(file=f"historic labels, line {line}", reason=f"class {row['label']!r} is not registered"))
+            unusable.append(
+                Refused(file=f"historic labels, line {line}", reason=f"class {row['label']!r} is not registered")
+            )
         elif row["sample"] not in uid_of or cell_uid not in cells:
             unusable.append(Refused(file=f"historic labels, line {line}", reason="no such thumbnail in the manifest"))
         elif cell_uid not in done:
-            drafts.append(Draft(kind="historic_label", by=row["source"], why="labelled before ctcml", body={"cell_uid": cell_uid, "class_id": row["label"], "source": row["source"]}))
+            drafts.append(
+                Draft(
+                    kind="historic_label",
+                    by=row["source"],
+                    why="labelled before ctcml",
+                    body={"cell_uid": cell_uid, "class_id": row["label"], "source": row["source"]},
+                )
+            )
     ledger.append(drafts, now=now)
     return len(drafts), unusable
 

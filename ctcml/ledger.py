@@ -81,12 +81,18 @@ def _parse(raw: bytes, number: int, path: Path) -> Event:
         line = json.loads(raw)
         claimed = line.pop("hash")
         if line.pop("schema") != SCHEMA_VERSION:
-            raise BrokenRecord(f"{path}: line {number} has another schema version, expected {SCHEMA_VERSION}; use the ctcml that wrote it")
+            raise BrokenRecord(
+                f"{path}: line {number} has another schema version, expected {SCHEMA_VERSION}; use the ctcml that wrote it"
+            )
         event = Event(**line, hash=claimed)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise BrokenRecord(f"{path}: line {number} is not an event of ours; bring the ledger back from its last data version") from None
+        raise BrokenRecord(
+            f"{path}: line {number} is not an event of ours; bring the ledger back from its last data version"
+        ) from None
     if claimed != _hash({**line, "schema": SCHEMA_VERSION}):
-        raise BrokenRecord(f"{path}: line {number} was changed after it was written; bring the ledger back from its last data version")
+        raise BrokenRecord(
+            f"{path}: line {number} was changed after it was written; bring the ledger back from its last data version"
+        )
     return event
 
 
@@ -113,11 +119,19 @@ class Ledger:
                 if draft.kind not in KINDS:
                     raise BrokenRecord(f"{self.path}: event kind {draft.kind!r} is unknown, expected one of {KINDS}")
                 line = {
-                    "schema": SCHEMA_VERSION, "seq": head.length, "at": now.astimezone(UTC).isoformat(), "by": draft.by,
-                    "kind": draft.kind, "why": draft.why, "body": draft.body, "prev": head.hash,
-                }  # fmt: skip
+                    "schema": SCHEMA_VERSION,
+                    "seq": head.length,
+                    "at": now.astimezone(UTC).isoformat(),
+                    "by": draft.by,
+                    "kind": draft.kind,
+                    "why": draft.why,
+                    "body": draft.body,
+                    "prev": head.hash,
+                }
                 digest = _hash(line)
-                lines.append(json.dumps({**line, "hash": digest}, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+                lines.append(
+                    json.dumps({**line, "hash": digest}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+                )
                 head = Head(length=head.length + 1, hash=digest)
             if lines:
                 with self.path.open("ab") as file:
@@ -153,7 +167,9 @@ class Ledger:
                     return  # torn by a crash: never acknowledged to anybody
                 event = _parse(raw, number + 1, self.path)
                 if event.prev != prev or event.seq != number:
-                    raise BrokenRecord(f"{self.path}: line {number + 1} does not follow the line before it; bring the ledger back from its last data version")
+                    raise BrokenRecord(
+                        f"{self.path}: line {number + 1} does not follow the line before it; bring the ledger back from its last data version"
+                    )
                 prev = event.hash
                 if not kinds or event.kind in kinds:
                     yield event

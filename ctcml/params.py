@@ -69,7 +69,9 @@ class Train(Section):
     @model_validator(mode="after")
     def phases_agree(self) -> "Train":
         if len(self.betas) != len(self.epochs):
-            raise ValueError(f"{len(self.betas)} betas but {len(self.epochs)} epochs; give one number of epochs a phase")
+            raise ValueError(
+                f"{len(self.betas)} betas but {len(self.epochs)} epochs; give one number of epochs a phase"
+            )
         if not self.betas or self.keep_phase > len(self.betas):
             raise ValueError(f"keep_phase {self.keep_phase} of {len(self.betas)} phases; name a phase that is trained")
         return self

@@ -46,7 +46,9 @@ def class_id_from_name(name: str) -> str:
     """
     wanted = re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
     if not CLASS_ID.fullmatch(wanted):
-        raise BadInput(f"class name {name!r}: expected up to 40 letters or digits starting with a letter; type another name")
+        raise BadInput(
+            f"class name {name!r}: expected up to 40 letters or digits starting with a letter; type another name"
+        )
     return wanted
 
 
@@ -67,7 +69,9 @@ class CellClass:
 
 
 PAPER_CLASSES = (
-    CellClass(class_id="ctc", name="CTC", definition="CK+, DAPI+, CD45−, at least 4 µm, nucleus inside the cytokeratin"),
+    CellClass(
+        class_id="ctc", name="CTC", definition="CK+, DAPI+, CD45−, at least 4 µm, nucleus inside the cytokeratin"
+    ),
     CellClass(class_id="tdev", name="tdEV", definition="Tumour-derived extracellular vesicle: CK+, DAPI−, CD45−"),
     CellClass(class_id="wbc", name="WBC", definition="White blood cell: DAPI+, CD45+, CK−"),
     CellClass(class_id="bare_nucleus", name="Bare nucleus", definition="DAPI+ only"),
@@ -95,7 +99,9 @@ class Sample:
 
     def __post_init__(self) -> None:
         if not 0 < self.blood_volume_ml <= 50:
-            raise BadInput(f"sample {self.sample_uid}: blood_volume_ml is {self.blood_volume_ml}, expected 0 to 50; check the clinical table")
+            raise BadInput(
+                f"sample {self.sample_uid}: blood_volume_ml is {self.blood_volume_ml}, expected 0 to 50; check the clinical table"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +121,9 @@ class Reading:
 
     def __post_init__(self) -> None:
         if not CLASS_ID.fullmatch(self.label.removeprefix("new:")):
-            raise BadInput(f"reading {self.read_uid}: label {self.label!r} is neither a class nor new:<name>; read the cell again")
+            raise BadInput(
+                f"reading {self.read_uid}: label {self.label!r} is neither a class nor new:<name>; read the cell again"
+            )
         if not self.reader:
             raise BadInput(f"reading {self.read_uid}: the reader is missing")
 

@@ -202,8 +202,9 @@ def _model_version(client: MlflowClient, version: str) -> Any:
     except MlflowException as error:
         if error.error_code not in ABSENT:
             raise
+        known = sorted(int(each.version) for each in client.search_model_versions(f"name = '{MODEL}'"))
         raise BadInput(
-            f"model version {version!r}: not in the registry; see `ctcml models` for those that are"
+            f"model version {version!r}: not in the registry, which has {known}; name one of these"
         ) from None
 
 

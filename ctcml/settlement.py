@@ -51,7 +51,9 @@ def settle_readings(
     registered |= {one.class_id for one in proposed}
     known = {event.body["cell_uid"]: event.body["class_id"] for event in events if event.kind == "settlement"}
     labels = {one.cell_uid: one.label.removeprefix(NEW_PREFIX) for one in settled}
-    fresh = [one for one in settled if labels[one.cell_uid] in registered and known.get(one.cell_uid) != labels[one.cell_uid]]
+    fresh = [
+        one for one in settled if labels[one.cell_uid] in registered and known.get(one.cell_uid) != labels[one.cell_uid]
+    ]
     drafts = [
         Draft(kind="class_added", by="both readers", why="named alike by both readers, blinded", body=_class_body(one))
         for one in proposed

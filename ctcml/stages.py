@@ -41,11 +41,16 @@ def settle(ws: Workspace, *, say: Say) -> None:
     events = list(Ledger(ws.ledger_snapshot).events())
     truth = ground_truth(events, read_folder(ws.manifest, MANIFEST))
     write_table(truth.cells, TRUTH, ws.truth)
-    write_json(ws.classes, [{"class_id": one.class_id, "name": one.name, "definition": one.definition} for one in truth.classes])
+    write_json(
+        ws.classes,
+        [{"class_id": one.class_id, "name": one.name, "definition": one.definition} for one in truth.classes],
+    )
     write_json(ws.roles, {patient: role.value for patient, role in sorted(truth.roles.items())})
     report = agreement_report(events) | {"historic_unused": truth.historic_unused}
     write_json(ws.agreement, report)
-    say(f"{len(truth.cells)} labelled cells in {len(truth.classes)} classes; {truth.historic_unused} historic labels of held-out patients stay closed")
+    say(
+        f"{len(truth.cells)} labelled cells in {len(truth.classes)} classes; {truth.historic_unused} historic labels of held-out patients stay closed"
+    )
 
 
 def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Train, say: Say) -> None:
@@ -65,22 +70,36 @@ def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Tr
 
     def labelled(cells: pd.DataFrame) -> tuple[Any, Any]:
         label_of = dict(zip(cells["cell_uid"], cells["class_id"], strict=True))
-        uids, images = read_inputs(ws.shards, sorted(set(cells["sample_uid"])), cell_uids=set(label_of), **image.model_dump())
+        uids, images = read_inputs(
+            ws.shards, sorted(set(cells["sample_uid"])), cell_uids=set(label_of), **image.model_dump()
+        )
         return images, np.array([classes.index(label_of[uid]) for uid in uids], dtype=np.int64)
 
     chosen = training_cells(truth)
     if chosen.empty:
-        raise CannotTrain("the ground truth holds no label of a training patient; take in historic labels or read cells first")
+        raise CannotTrain(
+            "the ground truth holds no label of a training patient; take in historic labels or read cells first"
+        )
     steering = evaluation_cells(truth, Role.STEERING)
     images, labels = labelled(chosen)
     say(f"{len(labels)} thumbnails of {chosen['patient_uid'].nunique()} patients, {len(classes)} classes")
     start = ws.start if train.new_class_from == "weights" and (ws.start / "model.json").exists() else None
     numbers = train.model_dump(exclude={"new_class_from"})
     trained = fit(
-        images, labels, classes=classes, seed=seed, recipe=image.recipe, start=start, checkpoints=ws.checkpoints,
-        steering=labelled(steering) if len(steering) else None, progress=say, **numbers,
-    )  # fmt: skip
-    write_model(trained, ws.candidate, extra={"image": image.model_dump(), "n_patients": int(chosen["patient_uid"].nunique())})
+        images,
+        labels,
+        classes=classes,
+        seed=seed,
+        recipe=image.recipe,
+        start=start,
+        checkpoints=ws.checkpoints,
+        steering=labelled(steering) if len(steering) else None,
+        progress=say,
+        **numbers,
+    )
+    write_model(
+        trained, ws.candidate, extra={"image": image.model_dump(), "n_patients": int(chosen["patient_uid"].nunique())}
+    )
     shutil.rmtree(ws.checkpoints, ignore_errors=True)
 
 
@@ -98,12 +117,19 @@ def embed(ws: Workspace, *, say: Say) -> None:
         uids, images = read_inputs(ws.shards, [file.stem], **image)
         scores = score(scorer, images)
         write_table(
-            pd.DataFrame({
-                "cell_uid": uids, "sample_uid": file.stem, "predicted": scores.predicted, "probabilities": list(scores.probabilities),
-                "latent": list(scores.latents), "reconstruction_error": list(scores.reconstruction_error),
-            }),
-            EMBEDDING, folder / file.name,
-        )  # fmt: skip
+            pd.DataFrame(
+                {
+                    "cell_uid": uids,
+                    "sample_uid": file.stem,
+                    "predicted": scores.predicted,
+                    "probabilities": list(scores.probabilities),
+                    "latent": list(scores.latents),
+                    "reconstruction_error": list(scores.reconstruction_error),
+                }
+            ),
+            EMBEDDING,
+            folder / file.name,
+        )
         if number % 40 == 0 or number == len(files):
             say(f"{number}/{len(files)} samples scored")
 
@@ -126,10 +152,18 @@ def cluster(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) 
     cells = cells[cells["patient_uid"].map(roles) == "train"].reset_index(drop=True)
     known = cells["cell_uid"].isin(training_cells(read_table(ws.truth, TRUTH))["cell_uid"]).to_numpy()
     of_cell, found = find_clusters(
-        np.stack(cells["latent"]), known, cells["predicted"].to_numpy(), np.stack(cells["probabilities"]), cells["sample_uid"].to_numpy(),
-        clusters=discover.clusters, ratio=discover.ratio, min_cells=discover.min_cells, neighbours=discover.neighbours,
-        exemplars=discover.exemplars, seed=seed,
-    )  # fmt: skip
+        np.stack(cells["latent"]),
+        known,
+        cells["predicted"].to_numpy(),
+        np.stack(cells["probabilities"]),
+        cells["sample_uid"].to_numpy(),
+        clusters=discover.clusters,
+        ratio=discover.ratio,
+        min_cells=discover.min_cells,
+        neighbours=discover.neighbours,
+        exemplars=discover.exemplars,
+        seed=seed,
+    )
     write_table(of_cell.assign(cell_uid=cells["cell_uid"]), DISCOVERY, ws.cell_discovery)
     table = clusters_table(found, cells["cell_uid"].tolist())
     write_table(table, CLUSTERS, ws.clusters)
@@ -138,11 +172,20 @@ def cluster(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) 
     for one in table[table["flagged"]].itertuples():
         tiles = [overlay(read_pixels(ws.shards, sample_of[uid], [uid])[uid]) for uid in one.exemplars]
         title = f"Cluster {one.cluster}: {one.verdict} ({one.archive} unlabelled cells of {one.samples} samples)"
-        gallery(tiles, [""] * len(tiles), folder / f"cluster-{one.cluster}.png", columns=8, title=title, simulated=simulated(ws))
-    say(f"{len(table)} clusters, {int(table['flagged'].sum())} flagged as unlike anything labelled, {int(of_cell['flagged'].sum())} cells in them")
+        gallery(
+            tiles,
+            [""] * len(tiles),
+            folder / f"cluster-{one.cluster}.png",
+            columns=8,
+            title=title,
+            simulated=simulated(ws),
+        )
+    say(
+        f"{len(table)} clusters, {int(table['flagged'].sum())} flagged as unlike anything labelled, {int(of_cell['flagged'].sum())} cells in them"
+    )
 
 
-def map(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> None:  # noqa: A001  (named as its stage)
+def map(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> None:
     """Lay the latent space out in two dimensions, for the eye only."""
     import numpy as np
 
@@ -156,7 +199,13 @@ def map(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> N
     places = fit_map(np.stack(cells["latent"]), method=discover.map, seed=seed)
     write_table(pd.DataFrame({"cell_uid": cells["cell_uid"], "x": places[:, 0], "y": places[:, 1]}), MAP, ws.map)
     folder = fresh_folder(ws.pictures / "map")
-    map_plot(places, cells["predicted"].tolist(), folder / "latent-map.png", simulated=simulated(ws), title="Latent space by predicted class")
+    map_plot(
+        places,
+        cells["predicted"].tolist(),
+        folder / "latent-map.png",
+        simulated=simulated(ws),
+        title="Latent space by predicted class",
+    )
     flagged = set(read_table(ws.cell_discovery, DISCOVERY).query("flagged")["cell_uid"])
     what = ["flagged as new" if uid in flagged else "not flagged" for uid in cells["cell_uid"]]
     map_plot(places, what, folder / "novelty-map.png", simulated=simulated(ws), title="Cells that no label explains")
@@ -176,15 +225,28 @@ def query(ws: Workspace, *, seed: int, queue: sections.Queue, say: Say) -> None:
     manifest = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "patient_uid"])
     patient_of = manifest.set_index("cell_uid")["patient_uid"]
     queued = {event.body["cell_uid"]: event.body["purpose"] for event in Ledger(ws.ledger_snapshot).events("queued")}
-    drawn = pd.Series([roles[patient_of[uid]] for uid, why in queued.items() if why == Purpose.EVALUATION], dtype=str).value_counts()
+    drawn = pd.Series(
+        [roles[patient_of[uid]] for uid, why in queued.items() if why == Purpose.EVALUATION], dtype=str
+    ).value_counts()
     evaluation = evaluation_queue(
-        manifest, roles, sealed=max(0, queue.evaluation_sealed - int(drawn.get("sealed", 0))),
-        steering=max(0, queue.evaluation_steering - int(drawn.get("steering", 0))), exclude=set(queued), rng=np.random.default_rng([seed, 1]),
-    )  # fmt: skip
+        manifest,
+        roles,
+        sealed=max(0, queue.evaluation_sealed - int(drawn.get("sealed", 0))),
+        steering=max(0, queue.evaluation_steering - int(drawn.get("steering", 0))),
+        exclude=set(queued),
+        rng=np.random.default_rng([seed, 1]),
+    )
     discovery = discovery_queue(
-        read_table(ws.cell_discovery, DISCOVERY), patient_of, roles=roles, novel=queue.novel, uncertain=queue.uncertain, random=queue.random,
-        per_patient=queue.per_patient, exclude=set(queued), rng=np.random.default_rng([seed, 2]),
-    )  # fmt: skip
+        read_table(ws.cell_discovery, DISCOVERY),
+        patient_of,
+        roles=roles,
+        novel=queue.novel,
+        uncertain=queue.uncertain,
+        random=queue.random,
+        per_patient=queue.per_patient,
+        exclude=set(queued),
+        rng=np.random.default_rng([seed, 2]),
+    )
     both = pd.concat([discovery, evaluation], ignore_index=True)
     write_table(both.assign(rank=np.arange(len(both), dtype=np.int32)), QUEUE, ws.queue)
     say(f"{len(discovery)} cells for discovery, {len(evaluation)} for the evaluation arm")
@@ -202,9 +264,14 @@ def count(ws: Workspace, *, counts: sections.Counts, survival: sections.Survival
     samples = read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE)
     samples = samples[samples["sample_uid"].isin([file.stem for file in ws.manifest.glob("*.parquet")])]
     table = count_cells(
-        cells, samples, classes=classes, thresholds=counts.thresholds, interval=counts.interval, cutoffs=survival.cutoffs,
+        cells,
+        samples,
+        classes=classes,
+        thresholds=counts.thresholds,
+        interval=counts.interval,
+        cutoffs=survival.cutoffs,
         exploratory_cutoffs=survival.exploratory_cutoffs,
-    )  # fmt: skip
+    )
     write_table(table, COUNTS, ws.counts)
     say(f"{len(samples)} samples counted")
 
@@ -218,11 +285,17 @@ def survive(ws: Workspace, *, counts: sections.Counts, survival: sections.Surviv
 
     samples = read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE)
     table = read_table(ws.counts, COUNTS)
-    chosen = table[(table["class_id"] == "ctc") & (table["threshold"] == 0) & (table["denominator"] == counts.denominator)]
-    first = samples[(samples["sample_kind"] == "patient") & ~(samples["draw_day"] > 0)]  # follow-up samples need a landmark
+    chosen = table[
+        (table["class_id"] == "ctc") & (table["threshold"] == 0) & (table["denominator"] == counts.denominator)
+    ]
+    first = samples[
+        (samples["sample_kind"] == "patient") & ~(samples["draw_day"] > 0)
+    ]  # follow-up samples need a landmark
     endpoint = [f"{survival.endpoint}_months", f"{survival.endpoint}_event"]
     rows = chosen.merge(first[["sample_uid", *endpoint, "manual_ctc"]], on="sample_uid")
-    rows = rows.rename(columns={endpoint[0]: "duration", endpoint[1]: "event", "per_7_5_ml": "model", "manual_ctc": "manual"})
+    rows = rows.rename(
+        columns={endpoint[0]: "duration", endpoint[1]: "event", "per_7_5_ml": "model", "manual_ctc": "manual"}
+    )
     rows = rows[rows["cutoff"].notna()]
     folder = fresh_folder(ws.pictures / "survival")
     reports = []
@@ -230,13 +303,24 @@ def survive(ws: Workspace, *, counts: sections.Counts, survival: sections.Surviv
         for group in ("all", *sorted(rows["cancer_type"].unique())):
             of_group = rows if group == "all" else rows[rows["cancer_type"] == group]
             report = analyse(
-                of_group.assign(count=of_group[source]), cutoff=None if group == "all" else float(of_group["cutoff"].iloc[0]),
-                label=f"{source} count, {group} patients", min_events=survival.min_events, exploratory=bool(of_group["exploratory"].any()),
-            ).to_dict()  # fmt: skip
+                of_group.assign(count=of_group[source]),
+                cutoff=None if group == "all" else float(of_group["cutoff"].iloc[0]),
+                label=f"{source} count, {group} patients",
+                min_events=survival.min_events,
+                exploratory=bool(of_group["exploratory"].any()),
+            ).to_dict()
             reports.append(report | {"source": source, "group": group})
             for ending in ("svg", "png"):
                 km_plot(report, folder / f"km-{source}-{group}.{ending}", simulated=simulated(ws))
-    write_json(ws.survival, {"simulated": simulated(ws), "endpoint": survival.endpoint, "denominator": counts.denominator, "reports": reports})
+    write_json(
+        ws.survival,
+        {
+            "simulated": simulated(ws),
+            "endpoint": survival.endpoint,
+            "denominator": counts.denominator,
+            "reports": reports,
+        },
+    )
     say(f"{len(reports)} analyses, {sum(bool(one['refusals']) for one in reports)} of them with refusals")
 
 
@@ -245,7 +329,8 @@ def simulated(ws: Workspace) -> bool:
     from ctcml.clinical import COVARIATE
     from ctcml.tables import CLINICAL, read_table
 
-    return f"{COVARIATE}simulated" in read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE).columns
+    samples = read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE)
+    return f"{COVARIATE}simulated" in samples and bool((samples[f"{COVARIATE}simulated"] == "yes").any())
 
 
 STAGES = (settle, train, embed, cluster, map, query, count, survive)

@@ -83,7 +83,9 @@ class SurvivalReport:
         return asdict(self)
 
 
-def analyse(table: pd.DataFrame, *, cutoff: float | None, label: str, min_events: int, exploratory: bool) -> SurvivalReport:
+def analyse(
+    table: pd.DataFrame, *, cutoff: float | None, label: str, min_events: int, exploratory: bool
+) -> SurvivalReport:
     """Compare survival below and at or above a cut-off of the count.
 
     `table` has one row a patient: `duration` (months), `event` (1 died or progressed, 0 still under observation),

@@ -12,52 +12,121 @@ import pyarrow.parquet as pq
 
 from ctcml.errors import BadTable
 
-STR, BOOL, I16, I32, F32, F64, BYTES = pa.string(), pa.bool_(), pa.int16(), pa.int32(), pa.float32(), pa.float64(), pa.binary()
+STR, BOOL, I16, I32, F32, F64, BYTES = (
+    pa.string(),
+    pa.bool_(),
+    pa.int16(),
+    pa.int32(),
+    pa.float32(),
+    pa.float64(),
+    pa.binary(),
+)
 
 Schema = Mapping[str, pa.DataType]
 
 SHARD: Schema = {  # one row a thumbnail, one file a sample, never changed once written
-    "cell_uid": STR, "sample_uid": STR, "object_index": I32,
-    "height": I16, "width": I16,
-    "planes": STR,            # "CD45,DAPI,CK,FITC": order of the planes in `pixels`
-    "source_order": STR,      # order of the pages in the source file
-    "pixels": BYTES,          # uint16 little endian, (planes, height, width), native crop
-    "mask": BYTES,            # np.packbits of bool (planes, height, width); empty when the source had none
+    "cell_uid": STR,
+    "sample_uid": STR,
+    "object_index": I32,
+    "height": I16,
+    "width": I16,
+    "planes": STR,  # "CD45,DAPI,CK,FITC": order of the planes in `pixels`
+    "source_order": STR,  # order of the pages in the source file
+    "pixels": BYTES,  # uint16 little endian, (planes, height, width), native crop
+    "mask": BYTES,  # np.packbits of bool (planes, height, width); empty when the source had none
     "source_bit_depth": I16,
-    "restore_low": pa.list_(F32), "restore_high": pa.list_(F32),   # CellTracks tags 755/756 a plane, empty when already applied
-    "content_sha256": STR,    # of shape, plane names and pixels
+    "restore_low": pa.list_(F32),
+    "restore_high": pa.list_(F32),  # CellTracks tags 755/756 a plane, empty when already applied
+    "content_sha256": STR,  # of shape, plane names and pixels
 }
 MANIFEST: Schema = {  # one row a thumbnail, one file a sample
-    "cell_uid": STR, "sample_uid": STR, "patient_uid": STR, "object_index": I32,
-    "height": I16, "width": I16, "has_mask": BOOL, "oversize": BOOL,
-    "proposed": BOOL,         # CellSearch itself presented this event; null when the export does not say
-    "content_sha256": STR, "shard_sha256": STR,
+    "cell_uid": STR,
+    "sample_uid": STR,
+    "patient_uid": STR,
+    "object_index": I32,
+    "height": I16,
+    "width": I16,
+    "has_mask": BOOL,
+    "oversize": BOOL,
+    "proposed": BOOL,  # CellSearch itself presented this event; null when the export does not say
+    "content_sha256": STR,
+    "shard_sha256": STR,
 }
 CLINICAL: Schema = {  # one row a sample; further covariates follow in columns named covariate_<name>
-    "sample_uid": STR, "patient_uid": STR, "sample_kind": STR, "cancer_type": STR, "blood_volume_ml": F64,
-    "manual_ctc": F64, "os_months": F64, "os_event": F64, "pfs_months": F64, "pfs_event": F64, "draw_day": F64,
-    "line_of_therapy": STR, "site": STR, "instrument": STR, "age": F64, "ecog": F64,
+    "sample_uid": STR,
+    "patient_uid": STR,
+    "sample_kind": STR,
+    "cancer_type": STR,
+    "blood_volume_ml": F64,
+    "manual_ctc": F64,
+    "os_months": F64,
+    "os_event": F64,
+    "pfs_months": F64,
+    "pfs_event": F64,
+    "draw_day": F64,
+    "line_of_therapy": STR,
+    "site": STR,
+    "instrument": STR,
+    "age": F64,
+    "ecog": F64,
 }
 TRUTH: Schema = {  # derived from the ledger and from nothing else
-    "cell_uid": STR, "sample_uid": STR, "patient_uid": STR, "class_id": STR, "role": STR, "purpose": STR, "how": STR,
+    "cell_uid": STR,
+    "sample_uid": STR,
+    "patient_uid": STR,
+    "class_id": STR,
+    "role": STR,
+    "purpose": STR,
+    "how": STR,
 }
 EMBEDDING: Schema = {  # one file a sample; probabilities in the order of the model's class list
-    "cell_uid": STR, "sample_uid": STR, "predicted": STR, "probabilities": pa.list_(F32), "latent": pa.list_(F32),
+    "cell_uid": STR,
+    "sample_uid": STR,
+    "predicted": STR,
+    "probabilities": pa.list_(F32),
+    "latent": pa.list_(F32),
     "reconstruction_error": pa.list_(F32),  # a plane: sum of squared errors / sum of squares of the input
 }
 MAP: Schema = {"cell_uid": STR, "x": F32, "y": F32}
 DISCOVERY: Schema = {  # one row a cell of the training patients
-    "cell_uid": STR, "cluster": I32, "novelty": F32, "uncertainty": F32, "in_reference": BOOL, "flagged": BOOL,
+    "cell_uid": STR,
+    "cluster": I32,
+    "novelty": F32,
+    "uncertainty": F32,
+    "in_reference": BOOL,
+    "flagged": BOOL,
 }
 CLUSTERS: Schema = {
-    "cluster": I32, "size": I32, "archive": I32, "reference": I32, "ratio": F32, "label_entropy": F32,
-    "nearest_class": STR, "samples": I32, "largest_sample_share": F32, "flagged": BOOL, "verdict": STR, "exemplars": pa.list_(STR),
+    "cluster": I32,
+    "size": I32,
+    "archive": I32,
+    "reference": I32,
+    "ratio": F32,
+    "label_entropy": F32,
+    "nearest_class": STR,
+    "samples": I32,
+    "largest_sample_share": F32,
+    "flagged": BOOL,
+    "verdict": STR,
+    "exemplars": pa.list_(STR),
 }
 QUEUE: Schema = {"cell_uid": STR, "purpose": STR, "reason": STR, "rank": I32}
 COUNTS: Schema = {
-    "sample_uid": STR, "patient_uid": STR, "cancer_type": STR, "class_id": STR, "denominator": STR, "threshold": F32,
-    "count": I32, "events": I32, "per_7_5_ml": F32, "low": F32, "high": F32,
-    "cutoff": F32, "exploratory": BOOL, "flip_risk": F32, "side": STR,   # above, below, undecided, or none without a cut-off
+    "sample_uid": STR,
+    "patient_uid": STR,
+    "cancer_type": STR,
+    "class_id": STR,
+    "denominator": STR,
+    "threshold": F32,
+    "count": I32,
+    "events": I32,
+    "per_7_5_ml": F32,
+    "low": F32,
+    "high": F32,
+    "cutoff": F32,
+    "exploratory": BOOL,
+    "flip_risk": F32,
+    "side": STR,  # above, below, undecided, or none without a cut-off
 }
 
 
@@ -88,14 +157,20 @@ def write_table(table: pd.DataFrame, schema: Schema, path: Path, *, extra_prefix
         pq.write_table(arrow, unfinished, compression="zstd", use_dictionary=False)
 
 
-def read_table(path: Path, schema: Schema, *, columns: list[str] | None = None, extra_prefix: str | None = None) -> pd.DataFrame:
+def read_table(
+    path: Path, schema: Schema, *, columns: list[str] | None = None, extra_prefix: str | None = None
+) -> pd.DataFrame:
     """Read one table and check that it is what it says; lists come back as numpy arrays."""
     try:
         arrow = pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:
-        raise BadTable(f"{path}: not readable as a table ({' '.join(str(error).split())[:200]}); make it again") from None
+        raise BadTable(
+            f"{path}: not readable as a table ({' '.join(str(error).split())[:200]}); make it again"
+        ) from None
     wanted = {name: schema[name] for name in columns} if columns else schema
-    found = {field.name: field.type for field in arrow.schema if not (extra_prefix and field.name.startswith(extra_prefix))}
+    found = {
+        field.name: field.type for field in arrow.schema if not (extra_prefix and field.name.startswith(extra_prefix))
+    }
     if found != dict(wanted):
         raise BadTable(f"{path}: columns {found}, expected {dict(wanted)}; make it again with this version of ctcml")
     return arrow.to_pandas()
@@ -105,7 +180,9 @@ def read_folder(folder: Path, schema: Schema, *, columns: list[str] | None = Non
     """Read all Parquet files of a folder, in order of name, as one table; an empty folder gives an empty table."""
     files = sorted(folder.glob("*.parquet"))
     if not files:
-        return check(pd.DataFrame({name: [] for name in schema}), schema, str(folder)).to_pandas()[columns or list(schema)]
+        return check(pd.DataFrame({name: [] for name in schema}), schema, str(folder)).to_pandas()[
+            columns or list(schema)
+        ]
     return pd.concat([read_table(file, schema, columns=columns) for file in files], ignore_index=True)
 
 
@@ -122,7 +199,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     unfinished = Path(name)
     try:
         yield unfinished
-        os.chmod(unfinished, 0o644)
-        os.replace(unfinished, path)
+        unfinished.chmod(0o644)
+        unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -32,7 +32,9 @@ def ground_truth(events: Iterable[Event], manifest: pd.DataFrame) -> GroundTruth
     for event in events:
         body = event.body
         if event.kind == "class_added":
-            classes[body["class_id"]] = CellClass(class_id=body["class_id"], name=body["name"], definition=body["definition"])
+            classes[body["class_id"]] = CellClass(
+                class_id=body["class_id"], name=body["name"], definition=body["definition"]
+            )
         elif event.kind == "patient_assigned":
             roles[body["patient_uid"]] = Role(body["role"])
         elif event.kind == "historic_label":
@@ -48,9 +50,11 @@ def ground_truth(events: Iterable[Event], manifest: pd.DataFrame) -> GroundTruth
     cells = cells[~unused]
     refuse_mixed_purposes(cells)
     return GroundTruth(
-        cells=cells[list(TRUTH)].sort_values(["sample_uid", "cell_uid"], ignore_index=True), classes=tuple(classes.values()), roles=roles,
+        cells=cells[list(TRUTH)].sort_values(["sample_uid", "cell_uid"], ignore_index=True),
+        classes=tuple(classes.values()),
+        roles=roles,
         historic_unused=int(unused.sum()),
-    )  # fmt: skip
+    )
 
 
 def refuse_mixed_purposes(cells: pd.DataFrame) -> None:

@@ -9,7 +9,13 @@ from ctcml.workspace import Workspace
 
 
 @click.command()
-@click.option("--workspace", default="demo-workspace", show_default=True, type=click.Path(path_type=Path, file_okay=False), help="The demo's own folder.")
+@click.option(
+    "--workspace",
+    default="demo-workspace",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The demo's own folder.",
+)
 @click.option("--human", is_flag=True, help="Stop for people to read, and print addresses and logins.")
 @click.option("--resume", is_flag=True, help="Go on where a former run stopped.")
 def demo(workspace: Path, human: bool, resume: bool) -> None:
@@ -58,4 +64,25 @@ def down(ws: Workspace) -> None:
     say(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
 
 
-COMMANDS = {"demo": demo, "up": up, "down": down}
+@click.command()
+@click.argument("export", type=click.Path(path_type=Path))
+@click.option("--clinical", required=True, type=click.Path(path_type=Path), help="The clinical table (CSV).")
+@click.option("--historic", type=click.Path(path_type=Path), help="Labels from before ctcml (CSV).")
+@click.option("--round", "occasion", default="round-1", show_default=True, help="Name of the round of reading.")
+@workspace_option
+def loop(export: Path, clinical: Path, historic: Path | None, occasion: str, ws: Workspace) -> None:
+    """Go on with a round as far as it goes: take in, train, discover, ask the readers; then retrain, compare, recount.
+
+    Example: ctcml loop inbox/export --clinical inbox/clinical.csv --round round-1
+    """
+    from flows.serving import use_engines
+
+    engines = use_engines(ws)
+    from flows.loop import loop as turn  # after the engines are known: prefect reads its settings when it is imported
+
+    sources = (str(one.resolve()) if one else None for one in (export, clinical, historic))
+    standing = turn(str(ws.root), engines.mlflow, *sources, occasion)
+    say(f"{standing.open_cells} cells wait for {standing.waits_for}" if standing.waits_for else f"{occasion} is closed")
+
+
+COMMANDS = {"demo": demo, "up": up, "down": down, "loop": loop}

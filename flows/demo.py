@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from ctcml.simulate import simulate_laboratory
 from ctcml.stages import write_json
 from ctcml.tables import CLINICAL, COUNTS, read_table
 from ctcml.workspace import Workspace
-from flows.progress import announce
+from flows.progress import announce, start_clock
 from flows.serving import Engines, start_dashboard, start_engines, start_reading_rooms
 from labelstudio.client import ReadingQueue
 from labelstudio.rounds import cells_of, classes_of, queue_of, server_home
@@ -36,6 +35,7 @@ OCCASION = "round-1"
 def run_demo(ws: Workspace, *, human: bool, resume: bool) -> None:
     """Run the loop to its end, or with `human` to the readers; `resume` goes on where a former run stopped."""
     prepare(ws, human=human, resume=resume)
+    start_clock(ws)
     if not (ws.inbox / "simulated_truth.csv").exists():
         announce(ws, "simulated laboratory")
         simulate(ws)
@@ -46,7 +46,9 @@ def run_demo(ws: Workspace, *, human: bool, resume: bool) -> None:
         start_reading_rooms(services, ws, [*params.review.readers, params.review.adjudicator])
         standing = turn(ws, engines)
         if human and standing.waits_for:
-            tell_readers(ws, [*params.review.readers, params.review.adjudicator], standing.waits_for, standing.open_cells)
+            tell_readers(
+                ws, [*params.review.readers, params.review.adjudicator], standing.waits_for, standing.open_cells
+            )
             return
         while standing.waits_for:
             announce(ws, "readers" if standing.waits_for != params.review.adjudicator else "adjudicator")
@@ -66,7 +68,10 @@ def prepare(ws: Workspace, *, human: bool, resume: bool) -> None:
             raise BadInput(f"{ws.root}: nothing to resume; run the demo without --resume")
         survivors = stop_recorded(ws.services / "running.json")
         ledger = Ledger(ws.ledger)
-        done = {kind: sum(1 for _ in ledger.events(kind)) for kind in ("patient_assigned", "training", "queued", "reading", "settlement", "promotion")}
+        done = {
+            kind: sum(1 for _ in ledger.events(kind))
+            for kind in ("patient_assigned", "training", "queued", "reading", "settlement", "promotion")
+        }
         print(f"resuming {ws.root}: " + ", ".join(f"{count} {kind} events" for kind, count in done.items()))
         if survivors:
             print(f"        stopped what the former run left: {', '.join(survivors)}")
@@ -82,7 +87,9 @@ def prepare(ws: Workspace, *, human: bool, resume: bool) -> None:
     found["gate"]["unattended"] = True
     ws.params.write_text("# The demo's copy: unattended promotion is on.\n" + yaml.safe_dump(found, sort_keys=False))
     body = {"unattended": True, "simulated_readers": not human}
-    Ledger(ws.ledger).append([Draft(kind="mode", by="ctcml demo", why="demo on simulated data", body=body)], now=datetime.now(UTC))
+    Ledger(ws.ledger).append(
+        [Draft(kind="mode", by="ctcml demo", why="demo on simulated data", body=body)], now=datetime.now(UTC)
+    )
     print(f"SIMULATED data throughout. Unattended promotion is switched on for this demo. Workspace: {ws.root}")
 
 
@@ -102,7 +109,14 @@ def turn(ws: Workspace, engines: Engines) -> Any:
     from flows.loop import loop  # prefect reads its settings when it is imported: the server must be known by then
 
     inbox = ws.inbox
-    return loop(str(ws.root), engines.mlflow, str(inbox / "export"), str(inbox / "clinical.csv"), str(inbox / "historic_labels.csv"), OCCASION)
+    return loop(
+        str(ws.root),
+        engines.mlflow,
+        str(inbox / "export"),
+        str(inbox / "clinical.csv"),
+        str(inbox / "historic_labels.csv"),
+        OCCASION,
+    )
 
 
 def simulated_reading(ws: Workspace, waits_for: str) -> None:
@@ -110,7 +124,10 @@ def simulated_reading(ws: Workspace, waits_for: str) -> None:
     params = load_params(ws.params)
     key = load_key(ws.key)
     with (ws.inbox / "simulated_truth.csv").open(newline="") as file:
-        truth = {pseudonym(key, "cell", row["sample"], row["object_index"]): row["true_class"] for row in csv.DictReader(file)}
+        truth = {
+            pseudonym(key, "cell", row["sample"], row["object_index"]): row["true_class"]
+            for row in csv.DictReader(file)
+        }
     ledger = Ledger(ws.ledger)
     cells = cells_of(ledger, OCCASION)
     queues, truths = [], []
@@ -119,7 +136,11 @@ def simulated_reading(ws: Workspace, waits_for: str) -> None:
         login = read_login(server_home(ws, reader) / "login.json")
         queues.append(
             ReadingQueue(
-                base_url=queue.base_url, token=login.reader_token, project_id=queue.project_id, reader=reader, reader_user_id=queue.reader_user_id
+                base_url=queue.base_url,
+                token=login.reader_token,
+                project_id=queue.project_id,
+                reader=reader,
+                reader_user_id=queue.reader_user_id,
             )
         )
         truths.append({read_uid(key, cell, reader, OCCASION): truth[cell] for cell in cells})
@@ -129,7 +150,12 @@ def simulated_reading(ws: Workspace, waits_for: str) -> None:
             print(f"        simulated {reader}: {done}/{all_} cells read", flush=True)
 
     answer_all(
-        queues, truths, classes=classes_of(ledger), reader_error=params.simulate.reader_error, rng=np.random.default_rng([params.seed, 3]), told=told
+        queues,
+        truths,
+        classes=classes_of(ledger),
+        reader_error=params.simulate.reader_error,
+        rng=np.random.default_rng([params.seed, 3]),
+        told=told,
     )
 
 
@@ -137,8 +163,14 @@ def take_picture(services: Services, ws: Workspace) -> None:
     """Open the dashboard once in a real browser and keep what it shows."""
     dashboard = start_dashboard(services, ws)
     path = ws.pictures / "dashboard.png"
-    done = subprocess.run([sys.executable, "-m", "dashboards.screenshot", dashboard.url, str(path)], capture_output=True, text=True)
-    print(f"        {path}" if done.returncode == 0 else f"        no picture of the dashboard: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    done = subprocess.run(
+        [sys.executable, "-m", "dashboards.screenshot", dashboard.url, str(path)], capture_output=True, text=True
+    )
+    print(
+        f"        {path}"
+        if done.returncode == 0
+        else f"        no picture of the dashboard: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
+    )
 
 
 def summarise(ws: Workspace, report: dict[str, Any]) -> dict[str, Any]:
@@ -197,8 +229,12 @@ def show(ws: Workspace, summary: dict[str, Any]) -> None:
     print(f"  verdict of the gate: {summary['verdict']} ({'promoted' if summary['promoted'] else 'not promoted'})")
     for reason in summary["reasons"] or []:
         print(f"    - {reason}")
-    print(f"  readers' agreement: kappa {_number(summary['kappa'])}, exact {_number(summary['exact_share'])} of the cells read twice")
-    print(f"  CTCs counted (proposed events): {summary['ctc_total']}; {summary['patients_above_cutoff']} of {summary['patients']} patients above their cut-off")
+    print(
+        f"  readers' agreement: kappa {_number(summary['kappa'])}, exact {_number(summary['exact_share'])} of the cells read twice"
+    )
+    print(
+        f"  CTCs counted (proposed events): {summary['ctc_total']}; {summary['patients_above_cutoff']} of {summary['patients']} patients above their cut-off"
+    )
     print(f"  survival by CTC count: log-rank p {_number(summary['logrank_p'])}")
     print(f"\nall of it lies in {ws.root}: summary.json, pictures/, reports/, derived/, ledger/, models/")
     print("serve it for daily use: make up     stop it: make down     research use only")

@@ -16,9 +16,16 @@ def pack(root: str, export: str, clinical: str, historic: str | None) -> Taken:
     block = (params.splits.train, params.splits.steering, params.splits.sealed)
     tell = say()
     return take_in(
-        Path(export), Path(clinical), Path(historic) if historic else None, ws, key=load_key(ws.key), block=block,
-        seed=params.seed, now=now(), progress=lambda done, all_: tell(f"{done}/{all_} samples packed") if done % 30 == 0 else None,
-    )  # fmt: skip
+        Path(export),
+        Path(clinical),
+        Path(historic) if historic else None,
+        ws,
+        key=load_key(ws.key),
+        block=block,
+        seed=params.seed,
+        now=now(),
+        progress=lambda done, all_: tell(f"{done}/{all_} samples packed") if done % 30 == 0 else None,
+    )
 
 
 @local

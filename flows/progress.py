@@ -25,7 +25,7 @@ EXPECTED_S = {
 
 
 def announce(ws: Workspace, step: str) -> None:
-    """Print which step begins, when, and an estimate of the rest; remember the time for the next estimate."""
+    """Print which step begins, when, and an estimate of the rest, at the pace of the steps that this run has done."""
     notes = ws.private / "progress.json"
     begun: dict[str, float] = json.loads(notes.read_text()) if notes.exists() else {}
     now = time.time()
@@ -35,7 +35,12 @@ def announce(ws: Workspace, step: str) -> None:
     names = list(EXPECTED_S)
     place = names.index(step)
     elapsed = now - min(begun.values())
-    expected_so_far = sum(EXPECTED_S[name] for name in names[:place])
+    expected_so_far = sum(EXPECTED_S[name] for name in names[:place] if name in begun)
     pace = elapsed / expected_so_far if expected_so_far else 1.0
-    left_s = pace * sum(EXPECTED_S[name] for name in names[place:])
-    print(f"[{elapsed / 60:4.1f} min] {place + 1}/{len(names)} {step}  (about {max(1, round(left_s / 60))} min left)", flush=True)
+    minutes_left = max(1, round(pace * sum(EXPECTED_S[name] for name in names[place:]) / 60))
+    print(f"[{elapsed / 60:4.1f} min] {place + 1}/{len(names)} {step}  (about {minutes_left} min left)", flush=True)
+
+
+def start_clock(ws: Workspace) -> None:
+    """Forget the steps of a former run: its pace, or the night between, says nothing about this one."""
+    (ws.private / "progress.json").unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from ctcml.records import Verdict
 from ctcml.registry import download_model, get_alias, log_scorecard, set_alias
 from ctcml.stages import simulated, write_json
 from ctcml.versioning import commit, track
-from flows.steps import local, now, over_network, run_stages, say, workspace_and_params
+from flows.steps import now, over_network, run_stages, say, workspace_and_params
 
 
 @over_network
@@ -47,9 +47,15 @@ def compare(root: str, tracking_uri: str, version: str) -> dict[str, Any]:
     champion = get_alias(tracking_uri, "champion")
     with tempfile.TemporaryDirectory(dir=ws.private) as folder:
         report = hold_gate(
-            ws, download_model(tracking_uri, version, Path(folder) / "challenger"), download_model(tracking_uri, str(champion), Path(folder) / "champion"),
-            version=version, gate=params.gate, seed=params.seed, now=now(), say=say(),
-        )  # fmt: skip
+            ws,
+            download_model(tracking_uri, version, Path(folder) / "challenger"),
+            download_model(tracking_uri, str(champion), Path(folder) / "champion"),
+            version=version,
+            gate=params.gate,
+            seed=params.seed,
+            now=now(),
+            say=say(),
+        )
     return report | {"champion_version": champion, "unattended": params.gate.unattended}
 
 

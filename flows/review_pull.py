@@ -27,12 +27,17 @@ def fetch(root: str, reader: str, occasion: str) -> Pulled:
 def settle(root: str) -> Round:
     ws, params = workspace_and_params(root)
     outcome = settle_readings(
-        Ledger(ws.ledger), rule=params.settlement.rule, adjudicator=params.review.adjudicator,
-        new_class_min=params.settlement.new_class_min, now=now(),
-    )  # fmt: skip
+        Ledger(ws.ledger),
+        rule=params.settlement.rule,
+        adjudicator=params.review.adjudicator,
+        new_class_min=params.settlement.new_class_min,
+        now=now(),
+    )
     anchor(ws)
     new = f", new class {', '.join(one.name for one in outcome.new_classes)}" if outcome.new_classes else ""
-    say()(f"{outcome.settled} cells settled, {len(outcome.contested)} contested, {len(outcome.waiting)} waiting for a reader{new}")
+    say()(
+        f"{outcome.settled} cells settled, {len(outcome.contested)} contested, {len(outcome.waiting)} waiting for a reader{new}"
+    )
     return outcome
 
 

@@ -5,8 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctcml.dataversions import SOURCE
-from ctcml.servers import mlflow_client_environment, mlflow_service, prefect_client_environment, prefect_service, streamlit_service
-from ctcml.services import Service, Services, free_port
+from ctcml.errors import ServiceDown
+from ctcml.servers import (
+    mlflow_client_environment,
+    mlflow_service,
+    prefect_client_environment,
+    prefect_service,
+    streamlit_service,
+)
+from ctcml.services import Service, Services, free_port, running
 from ctcml.workspace import Workspace
 from labelstudio.server import LabelStudioServer, start_servers
 
@@ -28,10 +35,24 @@ def start_engines(services: Services, ws: Workspace) -> Engines:
     prefect = prefect_service(ws.services / "prefect", HOST, free_port(HOST))
     mlflow = mlflow_service(ws.services / "mlflow", HOST, free_port(HOST))
     services.start_all([prefect, mlflow])
-    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "WARNING"  # the terminal keeps our lines, Prefect's page has all
-    os.environ.update(prefect_client_environment(f"{prefect.url}/api", prefect.home))
-    os.environ.update(mlflow_client_environment(mlflow.url))
-    return Engines(prefect=prefect.url, mlflow=mlflow.url)
+    return _point_at(ws, prefect.url, mlflow.url)
+
+
+def use_engines(ws: Workspace) -> Engines:
+    """Point this process at the engines that `ctcml up` started; `ServiceDown` when they do not run."""
+    found = running(ws.services / "running.json")
+    if not {"prefect", "mlflow"} <= found.keys():
+        raise ServiceDown(f"{ws.root}: its servers do not run; start them with `ctcml up`")
+    return _point_at(ws, found["prefect"], found["mlflow"])
+
+
+def _point_at(ws: Workspace, prefect: str, mlflow: str) -> Engines:
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = (
+        "WARNING"  # the terminal keeps our lines, Prefect's page has all
+    )
+    os.environ.update(prefect_client_environment(f"{prefect}/api", ws.services / "prefect"))
+    os.environ.update(mlflow_client_environment(mlflow))
+    return Engines(prefect=prefect, mlflow=mlflow)
 
 
 def start_reading_rooms(services: Services, ws: Workspace, readers: Sequence[str]) -> dict[str, LabelStudioServer]:
@@ -43,6 +64,8 @@ def start_reading_rooms(services: Services, ws: Workspace, readers: Sequence[str
 def start_dashboard(services: Services, ws: Workspace) -> Service:
     """Start the cohort dashboard on this workspace."""
     script = SOURCE / "dashboards" / "app.py"
-    service = streamlit_service(ws.services / "dashboard", HOST, free_port(HOST), script=script, arguments=["--workspace", str(ws.root)])
+    service = streamlit_service(
+        ws.services / "dashboard", HOST, free_port(HOST), script=script, arguments=["--workspace", str(ws.root)]
+    )
     services.start(service)
     return service

@@ -50,5 +50,5 @@ def is_dvc_talk(line: str) -> bool:
     >>> is_dvc_talk("Updating lock file 'dvc.lock'"), is_dvc_talk("3 clusters flagged")
     (True, False)
     """
-    own = ("Running stage", "> ctcml", "Updating lock file", "Generating lock file", "Stage '", "'", "Use `dvc push`")
+    own = ("Running stage", "> ctcml", "Updating lock file", "Generating lock file", "Stage '", "'", "Use `dvc push`", "WARNING: Process")
     return not line.strip() or line.strip().startswith(own)

@@ -14,9 +14,12 @@ from flows.steps import local, now, over_network, run_stages, workspace_and_para
 def register(root: str, tracking_uri: str) -> str:
     ws, params = workspace_and_params(root)
     return log_training(
-        tracking_uri, model_folder=ws.candidate, data_version=versions(ws.root)[-1].tag, code_commit=code_commit(SOURCE),
+        tracking_uri,
+        model_folder=ws.candidate,
+        data_version=versions(ws.root)[-1].tag,
+        code_commit=code_commit(SOURCE),
         params=params.train.model_dump() | params.image.model_dump() | {"seed": params.seed},
-    )  # fmt: skip
+    )
 
 
 @local
@@ -25,7 +28,9 @@ def write_down(root: str, version: str) -> None:
     ledger = Ledger(ws.ledger)
     if version not in {event.body["version"] for event in ledger.events("training")}:
         body = {"version": version, "data_version": versions(ws.root)[-1].tag}
-        ledger.append([Draft(kind="training", by="flow", why="the ground truth or the parameters changed", body=body)], now=now())
+        ledger.append(
+            [Draft(kind="training", by="flow", why="the ground truth or the parameters changed", body=body)], now=now()
+        )
     anchor(ws)
 
 
@@ -37,5 +42,11 @@ def training(root: str, tracking_uri: str) -> str:
     write_down(root, version)
     ws, _ = workspace_and_params(root)
     if not (ws.champion / "model.json").exists():
-        crown(root, tracking_uri, version, by="ctcml", why="the laboratory's first model: there is nothing to compare it with")
+        crown(
+            root,
+            tracking_uri,
+            version,
+            by="ctcml",
+            why="the laboratory's first model: there is nothing to compare it with",
+        )
     return version

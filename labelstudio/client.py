@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -53,6 +54,12 @@ class ReadingQueue:
     project_id: int
     reader: str
     reader_user_id: int
+
+    @property
+    def page(self) -> str:
+        """Where the reader logs in and is led straight to the next object."""
+        following = quote(f"/projects/{self.project_id}/data?labeling=1", safe="")
+        return f"{self.base_url}/user/login/?next={following}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,10 +48,18 @@ def queue_of(ws: Workspace, reader: str) -> tuple[ReadingQueue, Path]:
     home = server_home(ws, reader)
     login = read_login(home / "login.json")
     project_id = ensure_project(
-        login.base_url, login.admin_token, title=PROJECT, classes=classes_of(Ledger(ws.ledger)), pictures=home / "pictures"
+        login.base_url,
+        login.admin_token,
+        title=PROJECT,
+        classes=classes_of(Ledger(ws.ledger)),
+        pictures=home / "pictures",
     )
     queue = ReadingQueue(
-        base_url=login.base_url, token=login.admin_token, project_id=project_id, reader=reader, reader_user_id=login.reader_user_id
+        base_url=login.base_url,
+        token=login.admin_token,
+        project_id=project_id,
+        reader=reader,
+        reader_user_id=login.reader_user_id,
     )
     return queue, home / "pictures"
 
@@ -130,16 +138,25 @@ def pull_round(
                 kind="reading",
                 by=one.reader,
                 body={
-                    "read_uid": one.read_uid, "cell_uid": cell_of[one.read_uid], "reader": one.reader, "label": one.label,
-                    "name": one.new_name, "occasion": occasion, "purpose": cells[cell_of[one.read_uid]],
-                    "lead_time_s": one.lead_time_s, "source": f"{one.server} annotation {one.annotation_id} at {one.answered_at}",
+                    "read_uid": one.read_uid,
+                    "cell_uid": cell_of[one.read_uid],
+                    "reader": one.reader,
+                    "label": one.label,
+                    "name": one.new_name,
+                    "occasion": occasion,
+                    "purpose": cells[cell_of[one.read_uid]],
+                    "lead_time_s": one.lead_time_s,
+                    "source": f"{one.server} annotation {one.annotation_id} at {one.answered_at}",
                 },
             )
             for one in fresh
         ],
         now=now,
-    )  # fmt: skip
+    )
     return Pulled(
-        reader=queue.reader, new=len(fresh), known=len(ours) - len(fresh), rejected=len([one for one in rejected if one.read_uid in cell_of]),
+        reader=queue.reader,
+        new=len(fresh),
+        known=len(ours) - len(fresh),
+        rejected=len([one for one in rejected if one.read_uid in cell_of]),
         open=len(cell_of) - len(ours),
-    )  # fmt: skip
+    )

@@ -19,6 +19,7 @@ PANELS = ("cd45", "dapi", "ck", "overlay")
 PICTURES = "cells"  # the one folder below a server's document root; Label Studio refuses the root itself
 NEW_CLASS = "new_class"
 CHOICES_HERE = "<!-- one line a class of the registry -->"
+DEFINITIONS_HERE = "<!-- one line a definition -->"
 READ_UID = re.compile(r"[0-9a-f]{24}")
 
 
@@ -68,7 +69,8 @@ def build_interface(classes: Sequence[CellClass]) -> str:
         raise BadInput(f"class {NEW_CLASS!r}: that is the name of the button for naming a class; rename it")
     lines = [_choice(each, key=str(place) if place <= 9 else None) for place, each in enumerate(shown, start=1)]
     template = files("labelstudio").joinpath("interface.xml").read_text(encoding="utf-8")
-    return template.replace(CHOICES_HERE, "\n      ".join(lines))
+    legend = [f'<Header value={quoteattr(f"{each.name}: {each.definition}")} size="6"/>' for each in shown]
+    return template.replace(CHOICES_HERE, "\n      ".join(lines)).replace(DEFINITIONS_HERE, "\n    ".join(legend))
 
 
 def _choice(cell_class: CellClass, key: str | None) -> str:

@@ -14,9 +14,16 @@ NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 KEY = b"k" * 32
 
 
-def a_reading(cell: str, reader: str, label: str, *, purpose: Purpose = Purpose.TRAINING, occasion: str = "round-1") -> Reading:
+def a_reading(
+    cell: str, reader: str, label: str, *, purpose: Purpose = Purpose.TRAINING, occasion: str = "round-1"
+) -> Reading:
     return Reading(
-        read_uid=f"{cell}-{reader}-{occasion}", cell_uid=cell, reader=reader, label=label, occasion=occasion, purpose=purpose
+        read_uid=f"{cell}-{reader}-{occasion}",
+        cell_uid=cell,
+        reader=reader,
+        label=label,
+        occasion=occasion,
+        purpose=purpose,
     )
 
 
@@ -29,7 +36,11 @@ def a_ledger(path: Path, *drafts: Draft) -> Ledger:
     """A ledger that opens with the paper's five classes."""
     ledger = Ledger(path)
     opening = [
-        Draft(kind="class_added", by="paper", body={"class_id": one.class_id, "name": one.name, "definition": one.definition})
+        Draft(
+            kind="class_added",
+            by="paper",
+            body={"class_id": one.class_id, "name": one.name, "definition": one.definition},
+        )
         for one in PAPER_CLASSES
     ]
     ledger.append([*opening, *drafts], now=NOON)
@@ -37,13 +48,21 @@ def a_ledger(path: Path, *drafts: Draft) -> Ledger:
 
 
 def a_patient(patient_uid: str, role: str, cancer_type: str = "breast") -> Draft:
-    return Draft(kind="patient_assigned", by="intake", body={"patient_uid": patient_uid, "cancer_type": cancer_type, "role": role})
+    return Draft(
+        kind="patient_assigned",
+        by="intake",
+        body={"patient_uid": patient_uid, "cancer_type": cancer_type, "role": role},
+    )
 
 
 def a_manifest(cells: dict[str, str]) -> pd.DataFrame:
     """A manifest of cells by cell_uid -> patient_uid, one sample a patient."""
     return pd.DataFrame(
-        {"cell_uid": list(cells), "sample_uid": [f"s-{one}" for one in cells.values()], "patient_uid": list(cells.values())}
+        {
+            "cell_uid": list(cells),
+            "sample_uid": [f"s-{one}" for one in cells.values()],
+            "patient_uid": list(cells.values()),
+        }
     )
 
 

@@ -55,7 +55,10 @@ def test_an_impossible_value_names_its_line(tmp_path: Path, old: str, new: str, 
 
 def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"2 mistake\(s\): line 2: .*; line 3:"):
-        read_clinical(written(tmp_path, HEADER + GOOD.replace("7.5", "0") + GOOD.replace("S-1.1", "S-2").replace("7.5", "-1")), KEY)
+        read_clinical(
+            written(tmp_path, HEADER + GOOD.replace("7.5", "0") + GOOD.replace("S-1.1", "S-2").replace("7.5", "-1")),
+            KEY,
+        )
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a,b\n1,2,3\n", "patient,sample\nä,1\n".encode("latin-1")])

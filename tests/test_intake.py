@@ -23,7 +23,15 @@ BLOCK = (5, 1, 2)
 
 def taken(inbox: Path, ws: Workspace) -> Taken:
     return take_in(
-        inbox / "export", inbox / "clinical.csv", inbox / "historic_labels.csv", ws, key=KEY, block=BLOCK, seed=1, now=NOON, workers=1
+        inbox / "export",
+        inbox / "clinical.csv",
+        inbox / "historic_labels.csv",
+        ws,
+        key=KEY,
+        block=BLOCK,
+        seed=1,
+        now=NOON,
+        workers=1,
     )
 
 
@@ -62,7 +70,13 @@ def test_the_same_export_again_brings_nothing_new(laboratory: Path, ws: Workspac
     head, files = a_ledger(ws.ledger).head(), sorted(ws.data.rglob("*"))
     before = {file: file.read_bytes() for file in files if file.is_file()}
     again = taken(laboratory, ws)
-    assert (again.samples, again.samples_known, again.thumbnails, again.patients, again.historic_labels) == (0, 16, 0, 0, 0)
+    assert (again.samples, again.samples_known, again.thumbnails, again.patients, again.historic_labels) == (
+        0,
+        16,
+        0,
+        0,
+        0,
+    )
     assert {file: file.read_bytes() for file in files if file.is_file()} == before
     assert a_ledger(ws.ledger).head().length == head.length + 5  # only the opening of this test's own call
 

@@ -47,7 +47,11 @@ def mutate(lines: list[bytes], rng: np.random.Generator) -> tuple[str, bytes]:
         changed = {**line, field: line[field] + "x"}
         if rng.random() < 0.5:
             changed = {**line, "body": {**line["body"], "reader": "somebody"}}
-        lines = [*lines[:place], json.dumps(changed, sort_keys=True, separators=(",", ":")).encode() + b"\n", *lines[place + 1 :]]
+        lines = [
+            *lines[:place],
+            json.dumps(changed, sort_keys=True, separators=(",", ":")).encode() + b"\n",
+            *lines[place + 1 :],
+        ]
     elif kind == "delete":
         lines = lines[:place] + lines[place + 1 :]
     elif kind == "swap":
@@ -88,7 +92,10 @@ def write_some(path: Path, name: str, count: int) -> None:
 
 def test_concurrent_writers_lose_and_double_nothing(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    writers = [multiprocessing.get_context("spawn").Process(target=write_some, args=(path, f"reader-{n}", 15)) for n in range(3)]
+    writers = [
+        multiprocessing.get_context("spawn").Process(target=write_some, args=(path, f"reader-{n}", 15))
+        for n in range(3)
+    ]
     for writer in writers:
         writer.start()
     for writer in writers:

@@ -21,7 +21,12 @@ def test_the_shipped_parameters_are_valid() -> None:
 def test_every_number_says_where_it_comes_from() -> None:
     lines = SHIPPED.read_text().splitlines()
     bare = [line for line in lines if line.startswith("  ") and ":" in line and "#" not in line]
-    assert {line.strip().split(":")[0] for line in bare} <= {"breast", "prostate", "colorectal", "lung"}  # told in the line above
+    assert {line.strip().split(":")[0] for line in bare} <= {
+        "breast",
+        "prostate",
+        "colorectal",
+        "lung",
+    }  # told in the line above
 
 
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:

@@ -29,7 +29,14 @@ def test_a_class_needs_a_proper_id_and_a_name() -> None:
 
 
 def test_a_reading_without_reader_or_with_a_strange_label_is_refused() -> None:
-    good = {"read_uid": "r", "cell_uid": "c", "reader": "a", "label": "new:cd45ev", "occasion": "o", "purpose": Purpose.TRAINING}
+    good = {
+        "read_uid": "r",
+        "cell_uid": "c",
+        "reader": "a",
+        "label": "new:cd45ev",
+        "occasion": "o",
+        "purpose": Purpose.TRAINING,
+    }
     assert Reading(**good).label == "new:cd45ev"
     for change in ({"reader": ""}, {"label": "<script>"}, {"label": "new:"}):
         with pytest.raises(BadInput):

@@ -10,7 +10,10 @@ from ctcml.settlement import Round, settle_readings
 
 
 def queued(*cells: str) -> list[Draft]:
-    return [Draft(kind="queued", by="query", body={"cell_uid": cell, "purpose": "training", "occasion": "round-1"}) for cell in cells]
+    return [
+        Draft(kind="queued", by="query", body={"cell_uid": cell, "purpose": "training", "occasion": "round-1"})
+        for cell in cells
+    ]
 
 
 def settle(ledger: Ledger, rule: str = "adjudicate", minimum: int = 2) -> Round:
@@ -18,16 +21,27 @@ def settle(ledger: Ledger, rule: str = "adjudicate", minimum: int = 2) -> Round:
 
 
 def read(cell: str, a: str, b: str, **more: Purpose) -> list[Draft]:
-    return [reading_draft(a_reading(cell, reader, label, **more), name="CD45EV") for reader, label in (("reader-a", a), ("reader-b", b))]
+    return [
+        reading_draft(a_reading(cell, reader, label, **more), name="CD45EV")
+        for reader, label in (("reader-a", a), ("reader-b", b))
+    ]
 
 
 def settlements(ledger: Ledger) -> dict[str, tuple[str, str]]:
-    return {event.body["cell_uid"]: (event.body["class_id"], event.body["how"]) for event in ledger.events("settlement")}
+    return {
+        event.body["cell_uid"]: (event.body["class_id"], event.body["how"]) for event in ledger.events("settlement")
+    }
 
 
 def test_a_match_settles_a_mismatch_waits_and_an_unread_cell_is_waited_for(tmp_path: Path) -> None:
     half = reading_draft(a_reading("c3", "reader-a", "ctc"))
-    ledger = a_ledger(tmp_path / "l.jsonl", *queued("c1", "c2", "c3", "c4"), *read("c1", "ctc", "ctc"), *read("c2", "ctc", "wbc"), half)
+    ledger = a_ledger(
+        tmp_path / "l.jsonl",
+        *queued("c1", "c2", "c3", "c4"),
+        *read("c1", "ctc", "ctc"),
+        *read("c2", "ctc", "wbc"),
+        half,
+    )
     outcome = settle(ledger)
     assert settlements(ledger) == {"c1": ("ctc", "both readers")}
     assert [one.cell_uid for one in outcome.contested] == ["c2"]
@@ -53,7 +67,11 @@ def test_the_papers_rule_leaves_mismatches_out(tmp_path: Path) -> None:
 
 def test_a_name_given_by_both_readers_often_enough_becomes_a_class_with_their_spelling(tmp_path: Path) -> None:
     cells = ("c1", "c2", "c3")
-    ledger = a_ledger(tmp_path / "l.jsonl", *queued(*cells), *(draft for cell in cells for draft in read(cell, "new:cd45ev", "new:cd45ev")))
+    ledger = a_ledger(
+        tmp_path / "l.jsonl",
+        *queued(*cells),
+        *(draft for cell in cells for draft in read(cell, "new:cd45ev", "new:cd45ev")),
+    )
     assert settle(ledger, minimum=4).unnamed == 3
     assert settlements(ledger) == {}
     outcome = settle(ledger, minimum=3)
@@ -63,7 +81,9 @@ def test_a_name_given_by_both_readers_often_enough_becomes_a_class_with_their_sp
 
 
 def test_evaluation_cells_never_make_a_class_but_are_settled_once_it_is_there(tmp_path: Path) -> None:
-    evaluation = [draft for n in range(5) for draft in read(f"e{n}", "new:cd45ev", "new:cd45ev", purpose=Purpose.EVALUATION)]
+    evaluation = [
+        draft for n in range(5) for draft in read(f"e{n}", "new:cd45ev", "new:cd45ev", purpose=Purpose.EVALUATION)
+    ]
     ledger = a_ledger(tmp_path / "l.jsonl", *evaluation)
     assert settle(ledger).new_classes == ()
     ledger.append([draft for n in range(2) for draft in read(f"t{n}", "new:cd45ev", "new:cd45ev")], now=NOON)

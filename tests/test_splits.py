@@ -19,8 +19,16 @@ def people(count: int, cancer_type: str = "breast") -> list[Patient]:
 
 def test_each_cancer_type_is_split_in_the_proportions_of_the_block() -> None:
     roles = assign_patients([*people(16), *people(8, "lung")], {}, **BLOCK, seed=1)
-    assert Counter(role for uid, role in roles.items() if uid.startswith("breast")) == {Role.TRAIN: 10, Role.SEALED: 4, Role.STEERING: 2}
-    assert Counter(role for uid, role in roles.items() if uid.startswith("lung")) == {Role.TRAIN: 5, Role.SEALED: 2, Role.STEERING: 1}
+    assert Counter(role for uid, role in roles.items() if uid.startswith("breast")) == {
+        Role.TRAIN: 10,
+        Role.SEALED: 4,
+        Role.STEERING: 2,
+    }
+    assert Counter(role for uid, role in roles.items() if uid.startswith("lung")) == {
+        Role.TRAIN: 5,
+        Role.SEALED: 2,
+        Role.STEERING: 1,
+    }
 
 
 @given(st.integers(0, 40), st.integers(0, 1000))

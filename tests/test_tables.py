@@ -37,13 +37,18 @@ def test_another_table_under_the_right_name_is_refused(tmp_path: Path) -> None:
         read_table(tmp_path / "map.parquet", MAP)
 
 
+def fail_in_the_middle(path: Path) -> None:
+    with atomic_path(path) as unfinished:
+        unfinished.write_bytes(b"half")
+        raise ZeroDivisionError
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     path = tmp_path / "queue.parquet"
     write_table(a_queue("a"), QUEUE, path)
     before = path.read_bytes()
-    with pytest.raises(ZeroDivisionError), atomic_path(path) as unfinished:
-        unfinished.write_bytes(b"half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_in_the_middle(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -57,6 +62,8 @@ def test_further_columns_are_kept_only_under_their_prefix(tmp_path: Path) -> Non
     row: dict[str, object] = {name: [None] for name in CLINICAL}
     table = pd.DataFrame({**row, "sample_uid": ["s"], "covariate_ldh": ["210"]})
     write_table(table, CLINICAL, tmp_path / "clinical.parquet", extra_prefix="covariate_")
-    assert read_table(tmp_path / "clinical.parquet", CLINICAL, extra_prefix="covariate_")["covariate_ldh"].tolist() == ["210"]
+    assert read_table(tmp_path / "clinical.parquet", CLINICAL, extra_prefix="covariate_")["covariate_ldh"].tolist() == [
+        "210"
+    ]
     with pytest.raises(BadTable, match="covariate_ldh"):
         check(table, CLINICAL, "clinical")

@@ -201,7 +201,7 @@ def test_a_former_model_goes_on_and_learns_a_class_more(whole: Trained, tmp_path
 
 def test_a_former_model_of_another_recipe_or_class_order_is_refused(whole: Trained, tmp_path: Path) -> None:
     write_model(whole, tmp_path / "former")
-    with pytest.raises(CannotTrain, match="'asinh'.*'paper'"):
+    with pytest.raises(CannotTrain, match=r"'asinh'.*'paper'"):
         run(tmp_path, start=tmp_path / "former", recipe="paper")
     with pytest.raises(CannotTrain, match="train from scratch"):
         run(tmp_path, start=tmp_path / "former", classes=CLASSES[::-1])

@@ -19,7 +19,9 @@ def historic(cell: str, class_id: str) -> Draft:
 
 
 def settled(cell: str, class_id: str, purpose: str = "training", how: str = "both readers") -> Draft:
-    return Draft(kind="settlement", by="ctcml", body={"cell_uid": cell, "class_id": class_id, "how": how, "purpose": purpose})
+    return Draft(
+        kind="settlement", by="ctcml", body={"cell_uid": cell, "class_id": class_id, "how": how, "purpose": purpose}
+    )
 
 
 def labels(tmp_path: Path, *drafts: Draft) -> dict[str, str]:
@@ -33,7 +35,9 @@ def test_the_last_settlement_stands_and_outweighs_a_historic_label(tmp_path: Pat
 
 
 def test_historic_labels_of_held_out_patients_stay_closed_and_are_counted(tmp_path: Path) -> None:
-    ledger = a_ledger(tmp_path / "l.jsonl", *PEOPLE, historic("c3", "ctc"), historic("c4", "ctc"), historic("c1", "ctc"))
+    ledger = a_ledger(
+        tmp_path / "l.jsonl", *PEOPLE, historic("c3", "ctc"), historic("c4", "ctc"), historic("c1", "ctc")
+    )
     truth = ground_truth(ledger.events(), MANIFEST)
     assert (truth.cells["cell_uid"].tolist(), truth.historic_unused) == (["c1"], 2)
 

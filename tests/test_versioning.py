@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -153,6 +154,16 @@ def test_a_commit_takes_the_named_files_and_nothing_else(kept: Path) -> None:
     git(kept, "checkout", "HEAD", "params.yaml")
 
 
+def test_two_commits_at_the_same_moment_wait_for_each_other(kept: Path) -> None:
+    files = [kept / "reports" / f"gate-{number}.json" for number in range(4)]
+    files[0].parent.mkdir(exist_ok=True)
+    for file in files:
+        file.write_text("{}")
+    with ThreadPoolExecutor() as together:
+        made = list(together.map(lambda file: versioning.commit(kept, file.name, [file]), files))
+    assert len(set(made)) == 4
+
+
 def test_a_champion_is_tracked_and_its_pointer_can_be_committed(kept: Path) -> None:
     champion = kept / "models" / "champion"
     champion.mkdir(parents=True)
@@ -207,7 +218,7 @@ def test_an_interrupted_run_leaves_no_stage_behind(kept: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         versioning.repro(kept, ["sleep"], on_line=interrupt)
     assert time.monotonic() - begun < 60
-    assert not [child for child in psutil.Process().children(recursive=True) if "asleep" in " ".join(child.cmdline())]
+    assert not [process.pid for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(kept)]
 
 
 def test_the_code_commit_says_when_the_tree_is_dirty(tmp_path: Path) -> None:

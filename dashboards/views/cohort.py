@@ -23,15 +23,7 @@ def show(workspace: Workspace) -> None:
     simulated = records.is_simulated(workspace)
     people = records.clinical(workspace)
     types = [] if isinstance(people, NotMade) else sorted(people["cancer_type"].dropna().unique())
-    group = st.segmented_control(
-        "Cancer type",
-        [ALL, *types],
-        default=ALL,
-        required=True,
-        key="cancer",
-        bind="query-params",
-        format_func=str.capitalize,
-    )
+    group = choose_cancer_type(types) if types else ALL
     st.subheader("Cells per patient")
     found = records.counts(workspace)
     if isinstance(found, NotMade):
@@ -44,6 +36,19 @@ def show(workspace: Workspace) -> None:
         empty(analyses)
     else:
         show_survival(analyses, group)
+
+
+def choose_cancer_type(types: list[str]) -> str:
+    """One cancer type or all of them, kept in the address; it holds for counts and survival."""
+    return st.segmented_control(
+        "Cancer type",
+        [ALL, *types],
+        default=ALL,
+        required=True,
+        key="cancer",
+        bind="query-params",
+        format_func=str.capitalize,
+    )
 
 
 def show_cards(figures: records.Cards) -> None:

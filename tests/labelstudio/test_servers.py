@@ -225,7 +225,10 @@ def test_pictures_are_served_to_the_reader_and_to_nobody_else(a: Room, b: Room) 
 
 
 def test_nobody_can_sign_up_without_an_invitation(a: Room) -> None:
-    assert httpx.get(a.login.base_url + "/user/signup/", trust_env=False, timeout=30).status_code == 403
+    with httpx.Client(base_url=a.login.base_url, trust_env=False, timeout=30) as http:
+        http.get("/user/signup/")
+        form = {"email": "x@y.org", "password": "long enough", "csrfmiddlewaretoken": http.cookies["csrftoken"]}
+        assert http.post("/user/signup/", data=form, headers={"Referer": a.login.base_url}).status_code == 403
 
 
 def test_the_logins_are_for_the_owners_eyes_only(a: Room) -> None:
