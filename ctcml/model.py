@@ -132,22 +132,25 @@ def set_output_bias(model: AECNN, mean_pixel: Tensor) -> None:
             decoder.get_parameter("4.bias").fill_(float(torch.logit(mean)))
 
 
-def grow_head(model: AECNN, n_new: int, generator: torch.Generator) -> AECNN:
+def grow_head(model: AECNN, n_new: int) -> AECNN:
     """A copy of `model` that knows `n_new` classes more, appended; nothing that was learnt is lost.
 
     Old logits stay exactly as they were. The logit of a new class starts as the mean of the old ones, which is never
-    above the largest, so that the grown model answers like the old one until it is trained.
+    above the largest, so the grown model answers like the old one until it is trained. Each new class has a neuron of
+    its own in the layer before, wired through at weight 1, so that it learns at the full rate from the first step.
     """
     old, grown = model.n_classes, AECNN(model.n_classes + n_new, hidden=model.hidden_activation)
-    initialise(grown, generator)
     kept = {name: value for name, value in model.state_dict().items() if not name.startswith(("hidden.", "output."))}
     grown.load_state_dict(kept, strict=False)
     with torch.no_grad():
+        for layer in (grown.hidden, grown.output):
+            layer.weight.zero_()
         grown.hidden.weight[:old], grown.hidden.bias[:old] = model.hidden.weight, model.hidden.bias
-        grown.output.weight.zero_()  # new hidden neurons start without a say, but with inputs, so they learn
         grown.output.weight[:old, :old], grown.output.bias[:old] = model.output.weight, model.output.bias
         grown.output.weight[old:, :old] = model.output.weight.mean(0)
-        grown.output.bias[old:] = model.output.bias.mean()
+        grown.output.weight[old:, old:] = torch.eye(n_new)
+        grown.hidden.bias[old:] = 1.0  # above 0, so that with ReLU too the neuron is alive; taken back one layer later
+        grown.output.bias[old:] = model.output.bias.mean() - 1.0
     return grown
 
 

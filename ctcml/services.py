@@ -44,7 +44,7 @@ class Service:
 
     name: str
     command: list[str]
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)  # may hold a password
     home: Path
     host: str
     port: int

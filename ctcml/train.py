@@ -214,7 +214,7 @@ def _first_model(
         if list(classes[: len(known)]) != known:
             raise CannotTrain(f"model {start} knows {known}, expected the first of {list(classes)}; train from scratch")
         if len(classes) > len(known):
-            model = grow_head(model, len(classes) - len(known), dice)
+            model = grow_head(model, len(classes) - len(known))
     return model, former
 
 

@@ -18,14 +18,15 @@ from ctcml.workspace import Workspace
 )
 @click.option("--human", is_flag=True, help="Stop for people to read, and print addresses and logins.")
 @click.option("--resume", is_flag=True, help="Go on where a former run stopped.")
-def demo(workspace: Path, human: bool, resume: bool) -> None:
+@click.option("--set", "changes", multiple=True, metavar="SECTION.NAME=VALUE", help="Change a parameter of the demo.")
+def demo(workspace: Path, human: bool, resume: bool, changes: tuple[str, ...]) -> None:
     """Run the whole loop on a SIMULATED laboratory.
 
     Example: ctcml demo --workspace /tmp/lab
     """
     from flows.demo import run_demo
 
-    run_demo(Workspace(workspace.resolve()), human=human, resume=resume)
+    run_demo(Workspace(workspace.resolve()), human=human, resume=resume, changes=changes)
 
 
 @click.command()

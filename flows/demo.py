@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,9 +33,9 @@ from labelstudio.tasks import read_uid
 OCCASION = "round-1"
 
 
-def run_demo(ws: Workspace, *, human: bool, resume: bool) -> None:
+def run_demo(ws: Workspace, *, human: bool, resume: bool, changes: Sequence[str] = ()) -> None:
     """Run the loop to its end, or with `human` to the readers; `resume` goes on where a former run stopped."""
-    prepare(ws, human=human, resume=resume)
+    prepare(ws, human=human, resume=resume, changes=changes)
     start_clock(ws)
     if not (ws.inbox / "simulated_truth.csv").exists():
         announce(ws, "simulated laboratory")
@@ -61,7 +62,7 @@ def run_demo(ws: Workspace, *, human: bool, resume: bool) -> None:
     show(ws, summary)
 
 
-def prepare(ws: Workspace, *, human: bool, resume: bool) -> None:
+def prepare(ws: Workspace, *, human: bool, resume: bool, changes: Sequence[str]) -> None:
     """Make the workspace new, or say where an old one stands."""
     if resume:
         if not ws.params.exists():
@@ -83,14 +84,28 @@ def prepare(ws: Workspace, *, human: bool, resume: bool) -> None:
         shutil.rmtree(ws.root)
     create_workspace(ws, now=datetime.now(UTC))
     (ws.private / "simulated").touch()
-    found = yaml.safe_load(ws.params.read_text())
-    found["gate"]["unattended"] = True
-    ws.params.write_text("# The demo's copy: unattended promotion is on.\n" + yaml.safe_dump(found, sort_keys=False))
+    change_params(ws, ["gate.unattended=true", *changes])
     body = {"unattended": True, "simulated_readers": not human}
     Ledger(ws.ledger).append(
         [Draft(kind="mode", by="ctcml demo", why="demo on simulated data", body=body)], now=datetime.now(UTC)
     )
     print(f"SIMULATED data throughout. Unattended promotion is switched on for this demo. Workspace: {ws.root}")
+
+
+def change_params(ws: Workspace, changes: Sequence[str]) -> None:
+    """Write the demo's own params.yaml; `BadInput` for a change that is not section.name=value."""
+    found = yaml.safe_load(ws.params.read_text())
+    for change in changes:
+        name, _, value = change.partition("=")
+        section, _, key = name.partition(".")
+        if not isinstance(found.get(section), dict) or key not in found[section]:
+            raise BadInput(
+                f"--set {change!r}: expected section.name=value with a name of params.yaml; look it up there"
+            )
+        found[section][key] = yaml.safe_load(value)
+    header = f"# Changed by the demo, on simulated data: {', '.join(changes)}\n"
+    ws.params.write_text(header + yaml.safe_dump(found, sort_keys=False))
+    load_params(ws.params)
 
 
 def simulate(ws: Workspace) -> None:
@@ -107,16 +122,13 @@ def simulate(ws: Workspace) -> None:
 def turn(ws: Workspace, engines: Engines) -> Any:
     """Turn the loop as far as it goes."""
     from flows.loop import loop  # prefect reads its settings when it is imported: the server must be known by then
+    from flows.steps import say_goodbye
 
-    inbox = ws.inbox
-    return loop(
-        str(ws.root),
-        engines.mlflow,
-        str(inbox / "export"),
-        str(inbox / "clinical.csv"),
-        str(inbox / "historic_labels.csv"),
-        OCCASION,
-    )
+    sources = [str(ws.inbox / name) for name in ("export", "clinical.csv", "historic_labels.csv")]
+    try:
+        return loop(str(ws.root), engines.mlflow, *sources, OCCASION)
+    finally:
+        say_goodbye()
 
 
 def simulated_reading(ws: Workspace, waits_for: str) -> None:
@@ -255,5 +267,5 @@ def tell_readers(ws: Workspace, readers: list[str], waits_for: str, open_cells: 
     print(f"\n{open_cells} cells wait for {waits_for}. The servers go on running; each reader has one of their own:")
     for reader in readers:
         login = read_login(server_home(ws, reader) / "login.json")
-        print(f"  {reader}: {login.base_url}   {login.reader_email}   {login.reader_password}")
+        print(f"  {reader}: {queue_of(ws, reader)[0].page}\n      {login.reader_email}   {login.reader_password}")
     print("go on with: make demo ARGS='--human --resume'     stop the servers: make down")

@@ -35,7 +35,8 @@ def loop(root: str, tracking_uri: str, export: str, clinical: str, historic: str
     """One round: take in, train, discover, ask people; then enlarge, retrain, compare, recount."""
     ws, params = workspace_and_params(root)
 
-    if not cells_of(Ledger(ws.ledger), occasion):
+    fresh = not cells_of(Ledger(ws.ledger), occasion)
+    if fresh:
         announce(ws, "intake")
         intake(root, export, clinical, historic)
         announce(ws, "training")
@@ -45,7 +46,8 @@ def loop(root: str, tracking_uri: str, export: str, clinical: str, historic: str
         announce(ws, "review push")
     review_push(root, occasion)
 
-    announce(ws, "review pull")
+    if not fresh:
+        announce(ws, "review pull")
     outcome = review_pull(root, occasion)
     if outcome.waiting:
         return Standing(waits_for=" and ".join(params.review.readers), open_cells=len(outcome.waiting), report=None)

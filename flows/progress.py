@@ -28,8 +28,9 @@ def announce(ws: Workspace, step: str) -> None:
     """Print which step begins, when, and an estimate of the rest, at the pace of the steps that this run has done."""
     notes = ws.private / "progress.json"
     begun: dict[str, float] = json.loads(notes.read_text()) if notes.exists() else {}
-    now = time.time()
-    begun.setdefault(step, now)
+    if step in begun:
+        return  # gone back to, as after the adjudicator
+    now = begun[step] = time.time()
     with atomic_path(notes) as unfinished:
         unfinished.write_text(json.dumps(begun))
     names = list(EXPECTED_S)

@@ -7,6 +7,8 @@ from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 
 from ctcml.params import Params, load_params
 from ctcml.versioning import repro
@@ -37,6 +39,12 @@ def say() -> Callable[[str], None]:
     return tell
 
 
+def say_goodbye() -> None:
+    """Send Prefect what its threads still hold while its server is there; at exit they would wait a minute for a dead one."""
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=10)
+
+
 @local
 def run_stages(root: str, stages: list[str]) -> list[str]:
     """Run stages of dvc.yaml (and what they need) where they are out of date."""
@@ -50,5 +58,14 @@ def is_dvc_talk(line: str) -> bool:
     >>> is_dvc_talk("Updating lock file 'dvc.lock'"), is_dvc_talk("3 clusters flagged")
     (True, False)
     """
-    own = ("Running stage", "> ctcml", "Updating lock file", "Generating lock file", "Stage '", "'", "Use `dvc push`", "WARNING: Process")
+    own = (
+        "Running stage",
+        "> ctcml",
+        "Updating lock file",
+        "Generating lock file",
+        "Stage '",
+        "'",
+        "Use `dvc push`",
+        "WARNING: Process",
+    )
     return not line.strip() or line.strip().startswith(own)

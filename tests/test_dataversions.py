@@ -26,7 +26,9 @@ def log(ws: Workspace) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_version_freezes_the_ledger_and_an_old_one_comes_back_without_shortening_the_living_one(ws: Workspace) -> None:
+def test_a_version_freezes_the_ledger_and_an_old_one_comes_back_without_shortening_the_living_one(
+    ws: Workspace,
+) -> None:
     ledger = Ledger(ws.ledger)
     ws.data.mkdir()
     (ws.data / "cells.txt").write_text("one")
@@ -74,9 +76,13 @@ def test_the_start_of_a_training_is_set_once_for_a_data_version(ws: Workspace) -
 
 
 def test_private_things_are_in_no_commit(ws: Workspace) -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=ws.root, capture_output=True, text=True, check=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ws.root, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert "ledger/head.json" in tracked
-    assert not [name for name in tracked if name.startswith((".ctcml/", "data/", "ledger/ledger", "inbox/", "quarantine/"))]
+    assert not [
+        name for name in tracked if name.startswith((".ctcml/", "data/", "ledger/ledger", "inbox/", "quarantine/"))
+    ]
 
 
 def test_a_folder_that_holds_something_is_not_made_a_workspace(tmp_path: Path) -> None:

@@ -337,3 +337,17 @@ def test_a_reader_whose_name_cannot_name_a_folder_is_refused(tmp_path: Path) -> 
         label_studio_server(
             "../x", home=tmp_path, host="127.0.0.1", port=1, venv_python=Path("python"), template=tmp_path
         )
+
+
+def test_a_server_that_was_stopped_in_the_middle_goes_on_with_its_tasks_accounts_and_answers(tmp_path: Path) -> None:
+    with open_rooms(tmp_path, ["reader-c"], cells=3) as opened:
+        before = opened["reader-c"]
+        answer(before.as_reader, {before.uids[0]: Answer(label="ctc")})
+    with pytest.raises(ServiceDown, match="start the server"):
+        pull(before.queue, CLASSES)
+    with open_rooms(tmp_path, ["reader-c"], cells=5) as opened:
+        after = opened["reader-c"]
+        assert after.queue.project_id == before.queue.project_id
+        assert after.login.reader_user_id == before.login.reader_user_id
+        assert open_reads(after.queue) == after.uids[1:]
+        assert [one.label for one in pull(after.queue, CLASSES)[0]] == ["ctc"]

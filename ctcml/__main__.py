@@ -1,0 +1,5 @@
+"""`python -m ctcml …` is `ctcml …`."""
+
+from ctcml.cli import main
+
+main()
