@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,13 +182,15 @@ def _register(client: MlflowClient, folder: Path, tags: dict[str, str]) -> str:
             artifacts={"model": str(model)},
             signature=ModelSignature(inputs=INPUT),
             pip_requirements=["ctcml"],
-            registered_model_name=MODEL,
             tags=tags,
         )
-    version = str(logged.registered_model_version)
-    for name, value in tags.items():  # the hash first: it is what a second call looks for
-        client.set_model_version_tag(MODEL, version, name, value)
-    return version
+    with suppress(MlflowException):  # it is there from the second model on
+        client.create_registered_model(MODEL)
+    # With its tags in one call: a version without the hash that a second call looks for never exists.
+    made = client.create_model_version(
+        MODEL, logged.model_uri, run_id=logged.run_id, tags=tags, model_id=logged.model_id
+    )
+    return str(made.version)
 
 
 def _version_of(client: MlflowClient, weights: str) -> str | None:

@@ -244,9 +244,8 @@ def show(ws: Workspace, summary: dict[str, Any]) -> None:
     print(
         f"  readers' agreement: kappa {_number(summary['kappa'])}, exact {_number(summary['exact_share'])} of the cells read twice"
     )
-    print(
-        f"  CTCs counted (proposed events): {summary['ctc_total']}; {summary['patients_above_cutoff']} of {summary['patients']} patients above their cut-off"
-    )
+    sides = ", ".join(f"{patients} {side}" for side, patients in summary["sides"].items())
+    print(f"  CTCs counted (proposed events): {summary['ctc_total']}; patients against their cut-off: {sides}")
     print(f"  survival by CTC count: log-rank p {_number(summary['logrank_p'])}")
     print(f"\nall of it lies in {ws.root}: summary.json, pictures/, reports/, derived/, ledger/, models/")
     print("serve it for daily use: make up     stop it: make down     research use only")

@@ -7,7 +7,7 @@ from prefect import flow
 from ctcml.versioning import commit
 from flows.steps import local, run_stages
 
-LOCKED = ["dvc.lock"]
+LOCKED = ["dvc.lock", "dvc.yaml", "params.yaml", "code.yaml"]  # what a result was made by
 
 
 @local
