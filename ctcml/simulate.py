@@ -5,6 +5,7 @@ Nothing here describes a real patient. The same seed gives the same bytes, whate
 
 import io
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -94,6 +95,25 @@ def simulate_laboratory(
         raise BadInput(
             f"{patients} patients with {objects_per_patient} objects: expected at least 1 with 10; raise them"
         )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside:
+        unfinished = Path(aside) / "laboratory"
+        by_class = _write_laboratory(
+            unfinished, patients, objects_per_patient, historic_share, ambiguous_share, seed, progress
+        )
+        unfinished.replace(folder)
+    return Simulated(folder=folder, patients=patients, thumbnails=sum(by_class.values()), by_class=by_class)
+
+
+def _write_laboratory(
+    folder: Path,
+    patients: int,
+    objects_per_patient: int,
+    historic_share: float,
+    ambiguous_share: float,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, int]:
     plan_seed, clinic_seed, archive_seed, draw_seed = np.random.SeedSequence(seed).spawn(4)
     cartridges = plan_cohort(
         patients, objects_per_patient, ambiguous_share, np.random.default_rng(plan_seed), draw_seed
@@ -118,8 +138,7 @@ def simulate_laboratory(
     summary = {"sampleID": clinical["sample"], "totalCount": totals, "CS_CTC": clinical["manual_ctc"]}
     _write_xlsx(pd.DataFrame(summary), export / "summaryTable.xlsx")
     (folder / "READ_ME.txt").write_text(_read_me(seed, patients, len(events)), encoding="utf-8")
-    by_class = {kind: int((truth["true_class"] == kind).sum()) for kind in KINDS}
-    return Simulated(folder=folder, patients=patients, thumbnails=len(events), by_class=by_class)
+    return {kind: int((truth["true_class"] == kind).sum()) for kind in KINDS}
 
 
 def plan_cohort(

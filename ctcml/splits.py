@@ -16,7 +16,8 @@ def assign_patients(
 
     `known` maps patient_uid to (cancer type, role) of everybody assigned before; a block that was begun is gone on with, so
     patients who arrive one by one fill the sets in the same proportions as patients who arrive together. The order of the
-    block comes from the workspace's seed, the cancer type and the number of the block alone.
+    block comes from the workspace's seed, the cancer type and the number of the block alone; within a block patients take
+    their places as they come.
 
     >>> new = [Patient(patient_uid=f"p{i}", cancer_type="breast") for i in range(8)]
     >>> Counter(assign_patients(new, {}, train=5, steering=1, sealed=2, seed=1).values())[Role.SEALED]
@@ -25,7 +26,7 @@ def assign_patients(
     block = [Role.TRAIN] * train + [Role.STEERING] * steering + [Role.SEALED] * sealed
     filled = Counter(cancer_type for cancer_type, _ in known.values())
     roles: dict[str, Role] = {}
-    for patient in sorted(set(new), key=lambda one: one.patient_uid):
+    for patient in dict.fromkeys(new):
         if patient.patient_uid in known:
             continue
         number, place = divmod(filled[patient.cancer_type], len(block))

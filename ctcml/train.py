@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -34,7 +35,7 @@ Row = dict[str, float]  # one epoch of the history
 Progress = Callable[[str], None]  # takes one line for a person, after each epoch
 ClassWeights = Literal["sqrt", "none"]
 INPUT = "80x80x3 uint8 CD45,DAPI,CK"
-PICTURED = 4  # thumbnails a class in a picture of reconstructions
+PICTURED, MIDDLE = 3, slice(12, 68)  # thumbnails a class in a picture of reconstructions, and the pixels shown
 UP = 0.3  # share of a phase in which the learning rate rises
 
 
@@ -98,7 +99,8 @@ def train(
     """
     _check(images, labels, classes)
     counts = np.bincount(labels, minlength=len(classes))
-    pixels, targets = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels.astype(np.int64))
+    pixels = torch.from_numpy(np.require(images, requirements=["C", "W"])).permute(0, 3, 1, 2)
+    targets = torch.from_numpy(labels.astype(np.int64))
     mean_pixel = (images.mean((0, 1, 2), dtype=np.float64) / 255).tolist()
     model, former = _first_model(start, classes, hidden, recipe, _generator(seed, 0, 0), mean_pixel)
     numbers = {
@@ -255,7 +257,8 @@ def _epoch(
     names = ("loss", "reconstruction", "cross_entropy", "latent_norm", "accuracy")
     return dict(zip(names, means, strict=False)) | {
         "sse_ratio": means[5] / max(means[6], 1e-9),  # 1.00 is as good as a black picture
-        "dead_units": int((swing < 1e-6).sum()),  # neurons before the output that never moved in the epoch
+        # neurons before the output that never moved in the epoch; at beta = 0 nothing moves them
+        "dead_units": int((swing < 1e-6).sum()) if loss.beta > 0 else 0,
         "seconds": round(time.perf_counter() - began, 2),
     }
 
@@ -306,13 +309,13 @@ def _accuracy(model: AECNN, images: Images, labels: Labels) -> float:
 
 @torch.inference_mode()
 def _picture(model: AECNN, pixels: Tensor, targets: Tensor, n_classes: int) -> Tensor:
-    """The first thumbnails of each class (upper row) above their reconstructions, as overlays: uint8 (160, W, 3)."""
+    """The first thumbnails of each class (upper row) above their reconstructions, twice enlarged overlays: uint8 (H, W, 3)."""
     model.eval()
     shown = torch.cat([torch.nonzero(targets == k).flatten()[:PICTURED] for k in range(n_classes)])
     x = pixels[shown].float() / 255
-    rows = torch.stack([x, model(x)[2]])[:, :, [0, 2, 1]]  # red CD45, green CK, blue DAPI
-    sheet = rows.permute(0, 3, 1, 4, 2).reshape(2 * 80, len(shown) * 80, 3)
-    return sheet.mul(255).round().to(torch.uint8)
+    rows = torch.stack([x, model(x)[2]])[:, :, [0, 2, 1], MIDDLE, MIDDLE]  # red CD45, green CK, blue DAPI
+    sheet = torch.cat(list(torch.cat(list(rows.unbind(0)), 2).unbind(0)), 2).permute(1, 2, 0)
+    return sheet.repeat_interleave(2, 0).repeat_interleave(2, 1).mul(255).round().to(torch.uint8)
 
 
 def _line(row: Row, phases: int, epochs: int, seconds_left: float) -> str:
@@ -342,5 +345,6 @@ def _learning_curve(history: list[Row]) -> Figure:
             label = f"β {history[first - 1]['beta']:g}"
             axes.annotate(label, (first - 0.4, 1), xycoords=("data", "axes fraction"), fontsize=7, va="bottom")
         axes.set_xlabel("Epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(title, fontsize=9, y=1.06)
     return figure

@@ -76,10 +76,10 @@ def init_workspace(root: Path, source: Path) -> None:
 
     Raises `BadInput` when `root` is there and not empty.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if root.exists() and (not root.is_dir() or {one.name for one in root.iterdir()} - {".ctcml"}):
         raise BadInput(f"{root}: expected a new or empty folder; it holds something already; name another folder")
     root.mkdir(parents=True, exist_ok=True)
-    (root / ".ctcml").mkdir(mode=0o700)
+    (root / ".ctcml").mkdir(mode=0o700, exist_ok=True)
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copyfile(source / name, root / name)
     (root / ".gitignore").write_text(GITIGNORE, encoding="utf-8")
@@ -170,7 +170,7 @@ def repro(
 ) -> list[str]:
     """Bring stages and what they need up to date; returns those that really ran, in order.
 
-    With `force` the named stages run even if nothing changed. Each line of output goes to `on_line`. Raises
+    With `force` the named stages run even if nothing changed. Each line of the stages' output goes to `on_line`. Raises
     `CtcmlError` with the failing stage's own last line.
     """
     with _lock(root):
@@ -254,7 +254,7 @@ def _run(root: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _repro(root: Path, arguments: list[str], on_line: Callable[[str], None] | None) -> list[str]:
-    ran, said = [], ""
+    ran, said, missing = [], "", ""
     process = subprocess.Popen(
         [*_DVC, "repro", *arguments],
         cwd=root,
@@ -271,17 +271,30 @@ def _repro(root: Path, arguments: list[str], on_line: Callable[[str], None] | No
                 text = line.rstrip()
                 if started := re.match(r"Running stage '([^']+)'", text):
                     ran.append(started[1])
-                if text and not text.startswith("ERROR: failed to reproduce"):
+                if reason := re.search(r"failed to reproduce '([^']+)': (?!failed to run)(.+)", text):
+                    missing = f"{reason[1]}: {reason[2]}; make that first, an intake makes data/"
+                elif text and not text.startswith("ERROR: failed to reproduce"):
                     said = text
-                if on_line is not None:
+                if on_line is not None and not is_dvc_talk(text):
                     on_line(text)
         except BaseException:  # interrupted: the stage must not go on alone
             below = psutil.Process(process.pid)
             end([*below.children(recursive=True), below])
             raise
     if process.returncode:
-        raise CtcmlError(f"stage {ran[-1] if ran else arguments[-1]}: {said}")
+        raise CtcmlError(f"stage {missing or f'{ran[-1] if ran else arguments[-1]}: {said}'}")
     return ran
+
+
+def is_dvc_talk(line: str) -> bool:
+    """Whether DVC speaks of itself; people want to hear the stages.
+
+    >>> is_dvc_talk("Updating lock file 'dvc.lock'"), is_dvc_talk("3 clusters flagged")
+    (True, False)
+    """
+    own = ("Running stage", "> ctcml", "Updating lock", "Generating lock", "Stage '", "'", "Use `dvc", "WARNING: ")
+    own += ("To track", "git add", "To enable", "dvc config")
+    return not line.strip() or line.strip().startswith(own)
 
 
 def _last_line(text: str) -> str:

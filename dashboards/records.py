@@ -172,6 +172,7 @@ def queue_composition(workspace: Workspace) -> pd.DataFrame | NotMade:
     if not workspace.queue.exists():
         return NotMade(what="Reading queue", command="ctcml repro query")
     found = _table(workspace.queue, _stamp(workspace.queue), "QUEUE", None)
+    found = found.assign(reason=found["reason"].str.replace(r": margin .*", "", regex=True))
     return found.groupby(["purpose", "reason"], as_index=False).size().rename(columns={"size": "cells"})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ctcml.dataversions import create_workspace
+from ctcml.dataversions import SOURCE, create_workspace
 from ctcml.errors import BadInput
 from ctcml.identity import load_key, pseudonym
 from ctcml.ledger import Draft, Ledger
@@ -21,6 +21,7 @@ from ctcml.services import Services, stop_recorded
 from ctcml.simulate import simulate_laboratory
 from ctcml.stages import write_json
 from ctcml.tables import CLINICAL, COUNTS, read_table
+from ctcml.versioning import commit
 from ctcml.workspace import Workspace
 from flows.progress import announce, start_clock
 from flows.serving import Engines, start_dashboard, start_engines, start_reading_rooms
@@ -77,14 +78,17 @@ def prepare(ws: Workspace, *, human: bool, resume: bool, changes: Sequence[str])
         if survivors:
             print(f"        stopped what the former run left: {', '.join(survivors)}")
         return
+    params = changed_params(["gate.unattended=true", *changes])
     if ws.root.exists() and any(ws.root.iterdir()):
         if not (ws.private / "simulated").exists():
             raise BadInput(f"{ws.root}: not the workspace of a demo; name another with --workspace")
         stop_recorded(ws.services / "running.json")
         shutil.rmtree(ws.root)
-    create_workspace(ws, now=datetime.now(UTC))
+    ws.private.mkdir(parents=True, mode=0o700)
     (ws.private / "simulated").touch()
-    change_params(ws, ["gate.unattended=true", *changes])
+    create_workspace(ws, now=datetime.now(UTC))
+    ws.params.write_text(params)
+    commit(ws.root, "Parameters of the demo", [ws.params])
     body = {"unattended": True, "simulated_readers": not human}
     Ledger(ws.ledger).append(
         [Draft(kind="mode", by="ctcml demo", why="demo on simulated data", body=body)], now=datetime.now(UTC)
@@ -92,9 +96,9 @@ def prepare(ws: Workspace, *, human: bool, resume: bool, changes: Sequence[str])
     print(f"SIMULATED data throughout. Unattended promotion is switched on for this demo. Workspace: {ws.root}")
 
 
-def change_params(ws: Workspace, changes: Sequence[str]) -> None:
-    """Write the demo's own params.yaml; `BadInput` for a change that is not section.name=value."""
-    found = yaml.safe_load(ws.params.read_text())
+def changed_params(changes: Sequence[str]) -> str:
+    """The shipped params.yaml with changes, as text; `BadInput` for a change that is not section.name=value."""
+    found = yaml.safe_load((SOURCE / "params.yaml").read_text())
     for change in changes:
         name, _, value = change.partition("=")
         section, _, key = name.partition(".")
@@ -104,18 +108,13 @@ def change_params(ws: Workspace, changes: Sequence[str]) -> None:
             )
         found[section][key] = yaml.safe_load(value)
     header = f"# Changed by the demo, on simulated data: {', '.join(changes)}\n"
-    ws.params.write_text(header + yaml.safe_dump(found, sort_keys=False))
-    load_params(ws.params)
+    return header + yaml.safe_dump(found, sort_keys=False)
 
 
 def simulate(ws: Workspace) -> None:
     params = load_params(ws.params)
-    unfinished = ws.root / ".inbox"
-    shutil.rmtree(unfinished, ignore_errors=True)
     numbers = params.simulate.model_dump(exclude={"reader_error"})
-    made = simulate_laboratory(unfinished, **numbers, seed=params.seed)
-    shutil.rmtree(ws.inbox, ignore_errors=True)
-    unfinished.rename(ws.inbox)
+    made = simulate_laboratory(ws.inbox, **numbers, seed=params.seed)
     print(f"        {made.patients} simulated patients, {made.thumbnails} thumbnails: {made.by_class}")
 
 

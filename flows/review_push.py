@@ -1,17 +1,30 @@
 """Review push: the chosen cells go to two readers, each on a server of their own; contested ones to the adjudicator."""
 
+import shutil
+
 from prefect import flow
 
 from ctcml.identity import load_key
 from ctcml.ledger import Ledger
 from ctcml.tables import QUEUE, read_table
+from ctcml.versioning import commit
 from flows.steps import local, now, over_network, say, workspace_and_params
 from labelstudio.rounds import cells_of, open_round, push_round, queue_of
 
 
 @local
 def choose(root: str, occasion: str) -> int:
+    """Open the round and keep what it was opened on: the next discovery replaces the contact sheets and the map."""
     ws, _ = workspace_and_params(root)
+    kept = ws.reports / occasion
+    if not kept.exists():
+        unfinished = ws.reports / f".{occasion}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for name in ("clusters", "map"):
+            shutil.copytree(ws.pictures / name, unfinished / name)
+        shutil.copyfile(ws.clusters, unfinished / ws.clusters.name)
+        unfinished.rename(kept)
+        commit(ws.root, f"Evidence for {occasion}", [kept])
     return open_round(Ledger(ws.ledger), read_table(ws.queue, QUEUE), occasion=occasion, now=now())
 
 

@@ -48,16 +48,4 @@ def say_goodbye() -> None:
 @local
 def run_stages(root: str, stages: list[str]) -> list[str]:
     """Run stages of dvc.yaml (and what they need) where they are out of date."""
-    tell = say()
-    return repro(Path(root), stages, on_line=lambda line: None if is_dvc_talk(line) else tell(line))
-
-
-def is_dvc_talk(line: str) -> bool:
-    """Whether DVC speaks of itself; people want to hear the stages.
-
-    >>> is_dvc_talk("Updating lock file 'dvc.lock'"), is_dvc_talk("3 clusters flagged")
-    (True, False)
-    """
-    own = ("Running stage", "> ctcml", "Updating lock", "Generating lock", "Stage '", "'", "Use `dvc", "WARNING: ")
-    own += ("To track", "git add", "To enable", "dvc config")
-    return not line.strip() or line.strip().startswith(own)
+    return repro(Path(root), stages, on_line=say())

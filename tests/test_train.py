@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ctcml.accept import find_samples, read_sample
 from ctcml.errors import BrokenRecord, CannotTrain
+from ctcml.images import to_inputs
 from ctcml.model import AECNN, initialise, load_model
 from ctcml.train import Trained, _class_weights, _generator, one_cycle, train, write_model
 
@@ -51,38 +54,53 @@ def without_seconds(trained: Trained) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in trained.history]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two threads that wait for each other take ten times as long when another test has one of the two cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return run(tmp_path_factory.mktemp("whole"))
 
 
-class Killed(Exception):
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    numbers: dict[str, Any] = {"n": 64, "epochs": (6, 1, 3), "batch_size": 4, "augmentation": "none", "seed": 8}
+    return run(tmp_path_factory.mktemp("learnt"), **numbers)
+
+
+class KilledError(Exception):
     """Stands for whatever ends a run early."""
 
 
-def stop_after(epochs: int) -> Any:
-    lines: list[str] = []
+def stop_after(epochs: int, lines: list[str]) -> Any:
 
     def stop(line: str) -> None:
         lines.append(line)
         if len(lines) == epochs:
-            raise Killed
+            raise KilledError
 
     return stop
 
 
-def test_a_short_schedule_tells_three_obvious_classes_apart_on_images_it_has_not_seen(tmp_path: Path) -> None:
-    trained = run(tmp_path, n=192, epochs=(2, 2, 3))
+def test_a_short_schedule_tells_three_obvious_classes_apart_on_images_it_has_not_seen(learnt: Trained) -> None:
     images, labels = blobs(60, seed=99)
-    trained.model.eval()
     with torch.inference_mode():
-        logits = trained.model.encode(torch.from_numpy(images).permute(0, 3, 1, 2) / 255)[0]
-    assert (logits.argmax(1).numpy() == labels).mean() > 0.95
+        logits = learnt.model.eval().encode(torch.from_numpy(images).permute(0, 3, 1, 2) / 255)[0]
+    assert (logits.argmax(1).numpy() == labels).mean() > 0.9
 
 
-def test_the_reconstruction_does_not_collapse_to_black_and_no_neuron_dies(tmp_path: Path) -> None:
-    # The paper's "all values close to zero"; our remedy is the output bias (science of this project: 1.00 -> 0.40).
-    history = run(tmp_path, n=192, betas=(0.0,), epochs=(6,), keep_phase=1).history
+def test_the_reconstruction_does_not_collapse_to_black_and_no_neuron_dies(laboratory: Path, tmp_path: Path) -> None:
+    # "As a result, in the reconstruction, all values were close to zero" (paper, Methods): there the ratio stays at 1.00.
+    found = [one.pixels for sample in find_samples(laboratory) for one in read_sample(sample)[0]]
+    images = to_inputs(found, recipe="asinh", background_percentile=10.0, asinh_scale=60.0)
+    numbers = NUMBERS | {"betas": (0.0,), "epochs": (4,), "keep_phase": 1, "batch_size": 4}
+    history = train(images, np.arange(len(images)) % 3, checkpoints=tmp_path, **numbers).history
     assert history[-1]["sse_ratio"] < 0.6
     assert all(row["dead_units"] == 0 for row in history)
 
@@ -96,8 +114,8 @@ def test_the_same_seed_ends_with_the_same_bits_and_another_seed_does_not(whole: 
 def test_a_run_that_stopped_after_any_epoch_ends_with_the_very_same_bits(
     whole: Trained, tmp_path: Path, epochs: int
 ) -> None:
-    with pytest.raises(Killed):
-        run(tmp_path, progress=stop_after(epochs))
+    with pytest.raises(KilledError):
+        run(tmp_path, progress=stop_after(epochs, []))
     lines: list[str] = []
     resumed = run(tmp_path, progress=lines.append)
     assert len(lines) == 5 - epochs
@@ -111,7 +129,10 @@ def test_a_run_that_stopped_after_any_epoch_ends_with_the_very_same_bits(
 def test_a_process_killed_in_the_middle_of_an_epoch_is_continued_to_the_very_same_bits(
     whole: Trained, tmp_path: Path
 ) -> None:
-    code = f"import torch; torch.set_num_threads({torch.get_num_threads()})\nfrom tests.test_train import *\nrun(Path({str(tmp_path)!r}))"
+    code = (
+        f"import torch; torch.set_num_threads({torch.get_num_threads()})\n"
+        f"from tests.test_train import Path, run\nrun(Path({str(tmp_path)!r}))"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("*.safetensors")) and process.poll() is None and time.monotonic() < deadline:
@@ -122,18 +143,19 @@ def test_a_process_killed_in_the_middle_of_an_epoch_is_continued_to_the_very_sam
     assert bits(run(tmp_path)) == bits(whole)
 
 
-def test_a_checkpoint_is_not_used_for_a_run_with_other_numbers_or_other_images(whole: Trained, tmp_path: Path) -> None:
-    with pytest.raises(Killed):
-        run(tmp_path, progress=stop_after(4))
+def test_a_checkpoint_is_not_used_for_a_run_with_other_numbers_or_other_images(tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        run(tmp_path, progress=stop_after(4, []))
     for changed in ({"latent_l2": 1e-3}, {"n": 51}, {"channel_weights": (1.0, 1.0, 2.0)}):
         lines: list[str] = []
-        run(tmp_path, progress=lines.append, **changed)
-        assert len(lines) == 5
+        with pytest.raises(KilledError):
+            run(tmp_path, progress=stop_after(1, lines), **changed)
+        assert lines[0].startswith("beta 0 (phase 1 of 3), epoch 1 of 2")
 
 
 def test_a_broken_checkpoint_is_named_and_not_trained_over(tmp_path: Path) -> None:
-    with pytest.raises(Killed):
-        run(tmp_path, progress=stop_after(1))
+    with pytest.raises(KilledError):
+        run(tmp_path, progress=stop_after(1, []))
     (checkpoint,) = tmp_path.glob("*.safetensors")
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(BrokenRecord, match="delete it"):
@@ -183,20 +205,20 @@ def test_after_each_epoch_a_person_reads_one_line_with_an_estimate(tmp_path: Pat
     assert lines[-1].endswith("about 0 s left")
 
 
-def test_a_former_model_goes_on_and_learns_a_class_more(whole: Trained, tmp_path: Path) -> None:
-    write_model(whole, tmp_path / "former")
-    grown = run(
-        tmp_path,
-        classes=[*CLASSES, "cd45ev"],
-        start=tmp_path / "former",
-        n=96,
-        betas=(100.0,),
-        epochs=(4,),
-        keep_phase=1,
-    )
+def test_a_former_model_goes_on_and_learns_a_class_more(learnt: Trained, tmp_path: Path) -> None:
+    write_model(learnt, tmp_path / "former")
+    numbers: dict[str, Any] = {
+        "n": 64,
+        "betas": (100.0,),
+        "epochs": (6,),
+        "keep_phase": 1,
+        "batch_size": 4,
+        "augmentation": "none",
+    }
+    grown = run(tmp_path, classes=[*CLASSES, "cd45ev"], start=tmp_path / "former", **numbers)
     assert grown.card["classes"] == [*CLASSES, "cd45ev"]
     assert grown.card["start"] == load_model(tmp_path / "former")[1]["weights_sha256"]
-    assert grown.history[-1]["accuracy"] > 0.8
+    assert grown.history[-1]["accuracy"] > 0.9
 
 
 def test_a_former_model_of_another_recipe_or_class_order_is_refused(whole: Trained, tmp_path: Path) -> None:
