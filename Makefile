@@ -19,7 +19,7 @@ demo: setup  ## the whole loop on a simulated laboratory (ARGS=--human, ARGS=--r
 	@$(BIN)/ctcml demo --workspace '$(WORKSPACE)' $(ARGS)
 
 test: setup  ## style, types, architecture and all tests
-	@scripts/check
+	@.ci/check
 
 trials: setup  ## the heavy trials; prints a table of figures
 	@$(BIN)/python -m pytest -m trial -o addopts="" tests
@@ -33,21 +33,21 @@ down: setup  ## stop what `make up` started
 	@$(BIN)/ctcml down --workspace '$(WORKSPACE)'
 
 setup: $(BIN)/.ready $(LABELSTUDIO)/.ready  ## both virtual environments, the server's template, a browser
-	@scripts/install-chromium
+	@.ci/install-chromium
 
-$(BIN)/.ready: pyproject.toml constraints.txt
+$(BIN)/.ready: pyproject.toml .ci/constraints.txt
 	@echo "setting up .venv (the platform; about a minute)"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
 	  || { echo "ctcml needs Python 3.11 or 3.12, $(PYTHON) is another; call make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[browser,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint .ci/constraints.txt uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint .ci/constraints.txt --editable '.[browser,dev]'
 	@touch $@
 
-$(LABELSTUDIO)/.ready: constraints-labelstudio.txt $(BIN)/.ready
+$(LABELSTUDIO)/.ready: .ci/constraints-labelstudio.txt $(BIN)/.ready
 	@echo "setting up $(LABELSTUDIO) (the Label Studio server; about two minutes)"
 	@$(PYTHON) -m venv --clear $(LABELSTUDIO)
-	@$(BIN)/uv pip install --quiet --python $(LABELSTUDIO)/bin/python --requirement constraints-labelstudio.txt
+	@$(BIN)/uv pip install --quiet --python $(LABELSTUDIO)/bin/python --requirement .ci/constraints-labelstudio.txt
 	@$(BIN)/ctcml prepare-labelstudio $(LABELSTUDIO)
 	@touch $@
 

@@ -292,8 +292,10 @@ def is_dvc_talk(line: str) -> bool:
     >>> is_dvc_talk("Updating lock file 'dvc.lock'"), is_dvc_talk("3 clusters flagged")
     (True, False)
     """
-    own = ("Running stage", "> ctcml", "Updating lock", "Generating lock", "Stage '", "'", "Use `dvc", "WARNING: ")
-    own += ("To track", "git add", "To enable", "dvc config")
+    own = (
+        *("Running stage", "> ctcml", "Updating lock", "Generating lock", "Stage '", "'", "WARNING: "),
+        *("Use `dvc", "To track", "git add", "To enable", "dvc config"),
+    )
     return not line.strip() or line.strip().startswith(own)
 
 

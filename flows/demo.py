@@ -42,12 +42,13 @@ def run_demo(ws: Workspace, *, human: bool, resume: bool, changes: Sequence[str]
         announce(ws, "simulated laboratory")
         simulate(ws)
     params = load_params(ws.params)
-    with Services(ws.services / "running.json", keep=human) as services:
+    with Services(ws.services / "running.json") as services:
         announce(ws, "services")
         engines = start_engines(services, ws)
         start_reading_rooms(services, ws, [*params.review.readers, params.review.adjudicator])
         standing = turn(ws, engines)
         if human and standing.waits_for:
+            services.keep = True  # people read while this process is gone
             tell_readers(
                 ws, [*params.review.readers, params.review.adjudicator], standing.waits_for, standing.open_cells
             )
