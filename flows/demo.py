@@ -61,6 +61,7 @@ def run_demo(ws: Workspace, *, human: bool, resume: bool, changes: Sequence[str]
         take_picture(services, ws)
         summary = summarise(ws, standing.report or {})
     write_json(ws.root / "summary.json", summary)
+    commit(ws.root, "Summary of the demo", [ws.root / "summary.json"])
     show(ws, summary)
 
 
@@ -209,7 +210,7 @@ def summarise(ws: Workspace, report: dict[str, Any]) -> dict[str, Any]:
         "sealed_looks": sum(1 for _ in ledger.events("sealed_look")),
         "patients": int(read_table(ws.clinical, CLINICAL, columns=["patient_uid"])["patient_uid"].nunique()),
         "ctc_total": int(ctc["count"].sum()),
-        "patients_above_cutoff": int((ctc["side"] == "above").sum()),
+        "sides": {side: int((ctc["side"] == side).sum()) for side in ("above", "below", "undecided")},
         "logrank_p": whole["logrank"]["p"] if whole and whole["logrank"] else None,
         "hazard_ratio": whole["cox"] if whole else None,
     }

@@ -15,15 +15,19 @@ from ctcml.pictures import confusion_plot
 from ctcml.records import Verdict
 from ctcml.registry import download_model, get_alias, log_scorecard, set_alias
 from ctcml.stages import simulated, write_json
-from ctcml.versioning import commit, track
-from flows.steps import now, over_network, run_stages, say, workspace_and_params
+from ctcml.versioning import commit, track, versions
+from flows.steps import local, now, over_network, run_stages, say, workspace_and_params
 
 
 @over_network
 def crown(root: str, tracking_uri: str, version: str, *, by: str, why: str) -> None:
     """Make a registered version the champion: the stages' copy of it, the alias, the ledger."""
     ws, _ = workspace_and_params(root)
-    before = get_alias(tracking_uri, "champion")
+    ledger = Ledger(ws.ledger)
+    done = [event.body["version"] for event in ledger.events("promotion")]
+    before = done[-1] if done else None
+    if before == version == get_alias(tracking_uri, "champion"):
+        return
     with tempfile.TemporaryDirectory(dir=ws.private) as folder:
         fetched = download_model(tracking_uri, version, Path(folder) / "model")
         (fetched / "version.json").write_text(json.dumps({"version": version}) + "\n")
@@ -32,9 +36,7 @@ def crown(root: str, tracking_uri: str, version: str, *, by: str, why: str) -> N
         fetched.rename(ws.champion)
     pointer = track(ws.root, ws.champion)
     set_alias(tracking_uri, "champion", version)
-    ledger = Ledger(ws.ledger)
-    done = [event.body["version"] for event in ledger.events("promotion")]
-    if not done or done[-1] != version:
+    if before != version:
         ledger.append([Draft(kind="promotion", by=by, why=why, body={"version": version, "before": before})], now=now())
     commit(ws.root, f"Champion is version {version}: {why}", [pointer])
     anchor(ws)
@@ -56,7 +58,14 @@ def compare(root: str, tracking_uri: str, version: str) -> dict[str, Any]:
             now=now(),
             say=say(),
         )
-    return report | {"champion_version": champion, "unattended": params.gate.unattended}
+    promoted = report["verdict"] == Verdict.PROMOTE and params.gate.unattended
+    return report | {
+        "champion_version": champion,
+        "data_version": versions(ws.root)[-1].tag,
+        "unattended": params.gate.unattended,
+        "promoted": promoted,
+        "signed_by": "unattended promotion, switched on in params.yaml" if promoted else None,
+    }
 
 
 @over_network
@@ -74,15 +83,24 @@ def publish(root: str, tracking_uri: str, report: dict[str, Any]) -> None:
     anchor(ws)
 
 
+@local
+def judged_before(root: str, version: str) -> dict[str, Any] | None:
+    """The verdict on this version with this very data, if there is one: nobody looks into the sealed set twice."""
+    ws, _ = workspace_and_params(root)
+    file = ws.reports / f"promotion-{version}.json"
+    found: dict[str, Any] | None = json.loads(file.read_text()) if file.exists() else None
+    return found if found and found["data_version"] == versions(ws.root)[-1].tag else None
+
+
 @flow
 def promotion(root: str, tracking_uri: str, version: str) -> dict[str, Any]:
     """Judge a challenger; promote it when the gate says so and unattended promotion is switched on."""
-    set_alias(tracking_uri, "challenger", version)
     run_stages(root, ["settle"])
-    report = compare(root, tracking_uri, version)
-    promoted = report["verdict"] == Verdict.PROMOTE and report["unattended"]
-    signature = "unattended promotion, switched on in params.yaml" if promoted else None
-    publish(root, tracking_uri, report | {"promoted": promoted, "signed_by": signature})
-    if promoted:
-        crown(root, tracking_uri, version, by="unattended", why="; ".join(report["reasons"]))
-    return report | {"promoted": promoted, "signed_by": signature}
+    report = judged_before(root, version)
+    if report is None:
+        set_alias(tracking_uri, "challenger", version)
+        report = compare(root, tracking_uri, version)
+        publish(root, tracking_uri, report)
+    if report["promoted"]:
+        crown(root, tracking_uri, version, by=report["signed_by"], why="; ".join(report["reasons"]))
+    return report
