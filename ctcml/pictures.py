@@ -30,8 +30,8 @@ CLASS_COLOURS = {
     "cd45ev": "#009E73",
 }
 FURTHER_COLOURS = ("#CC79A7", "#B8A900", "#5E3C99", "#8C510A", "#1B1B1B")
-UNREAD = "unread"  # the name under which the map draws cells without a label
-UNREAD_COLOUR = "#D0D0D0"
+REST = "not flagged"  # the name under which the map draws the cells that are not the subject
+REST_COLOUR = "#D0D0D0"
 ARM_COLOURS = ("#0072B2", "#D55E00")
 
 STYLE: dict[Any, Any] = {  # Any: matplotlib spells out all its keys as the type
@@ -66,7 +66,7 @@ def km_plot(report: Mapping[str, Any], path: Path, *, simulated: bool) -> None:
 def map_plot(
     xy: NDArray[Any], class_ids: Sequence[str], path: Path, *, simulated: bool, title: str = "Map of the latent space"
 ) -> None:
-    """Draw cells at `xy` (N, 2), coloured by class; cells named `unread` lie in grey below the others.
+    """Draw cells at `xy` (N, 2), coloured by class; cells named `REST` lie in grey below the others.
 
     Raises `BadInput` when there is not one class a cell.
     """
@@ -75,12 +75,12 @@ def map_plot(
         raise BadInput(f"map: positions of shape {xy.shape} for {len(labels)} cells; make the map again")
     colours = class_colours(labels.tolist())
     cells = {name: int((labels == name).sum()) for name in colours}
-    largest_first = sorted(cells, key=lambda name: (name == UNREAD, -cells[name]))
+    largest_first = sorted(cells, key=lambda name: (name == REST, -cells[name]))
     size = float(np.clip(12000 / max(len(labels), 1), 2, 18))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 5.6), layout="constrained")
         axes = figure.subplots()
-        for name in sorted(largest_first, key=lambda name: name != UNREAD):  # grey below the colours
+        for name in sorted(largest_first, key=lambda name: name != REST):  # grey below the colours
             there = labels == name
             x, y = xy[there, 0], xy[there, 1]
             axes.scatter(x, y, s=size, color=colours[name], alpha=0.75, linewidths=0, rasterized=True)
@@ -153,13 +153,13 @@ def gallery(
 def class_colours(class_ids: Iterable[str]) -> dict[str, str]:
     """Give each class a colour: fixed for the known ones, from the further ones in order of name for new ones.
 
-    >>> class_colours(["wbc", "ctc", "unread"])
-    {'ctc': '#D55E00', 'unread': '#D0D0D0', 'wbc': '#0072B2'}
+    >>> class_colours(["wbc", "ctc", "not flagged"])
+    {'ctc': '#D55E00', 'not flagged': '#D0D0D0', 'wbc': '#0072B2'}
     """
     names = sorted(set(class_ids))
-    new = [name for name in names if name not in CLASS_COLOURS and name != UNREAD]
+    new = [name for name in names if name not in CLASS_COLOURS and name != REST]
     further = {name: FURTHER_COLOURS[at % len(FURTHER_COLOURS)] for at, name in enumerate(new)}
-    return {name: {**CLASS_COLOURS, UNREAD: UNREAD_COLOUR, **further}[name] for name in names}
+    return {name: {**CLASS_COLOURS, REST: REST_COLOUR, **further}[name] for name in names}
 
 
 def _curve(axes: Axes, arm: Mapping[str, Any], colour: str) -> None:

@@ -190,7 +190,7 @@ def map(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> N
     import numpy as np
 
     from ctcml.latentmap import fit_map
-    from ctcml.pictures import map_plot
+    from ctcml.pictures import REST, map_plot
     from ctcml.tables import DISCOVERY, EMBEDDING, MAP, read_folder, read_table, write_table
 
     cells = read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "predicted", "latent"])
@@ -207,7 +207,7 @@ def map(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> N
         title="Latent space by predicted class",
     )
     flagged = set(read_table(ws.cell_discovery, DISCOVERY).query("flagged")["cell_uid"])
-    what = ["flagged as new" if uid in flagged else "not flagged" for uid in cells["cell_uid"]]
+    what = ["flagged as new" if uid in flagged else REST for uid in cells["cell_uid"]]
     map_plot(places, what, folder / "novelty-map.png", simulated=simulated(ws), title="Cells that no label explains")
     say(f"{len(cells)} cells on the map")
 

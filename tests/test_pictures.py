@@ -82,7 +82,7 @@ def test_every_picture_is_the_same_bytes_twice_and_holds_ink(tmp_path: Path) -> 
         for name in ("a", "b"):
             km_plot(REPORT, tmp_path / f"km-{name}.{kind}", simulated=True)
             confusion_plot(CARD, tmp_path / f"confusion-{name}.{kind}", simulated=True)
-            map_plot(np.eye(2), ["ctc", "unread"], tmp_path / f"map-{name}.{kind}", simulated=True)
+            map_plot(np.eye(2), ["ctc", "not flagged"], tmp_path / f"map-{name}.{kind}", simulated=True)
         for what in ("km", "confusion", "map"):
             first, second = (tmp_path / f"{what}-{name}.{kind}" for name in ("a", "b"))
             assert first.read_bytes() == second.read_bytes()
@@ -101,17 +101,20 @@ def test_a_class_that_the_model_does_not_know_is_named_in_the_confusion(tmp_path
 
 def test_known_classes_keep_their_colour_whoever_else_is_on_the_map() -> None:
     assert class_colours(["ctc", "zebra", "aardvark"])["ctc"] == class_colours(["ctc"])["ctc"] == CLASS_COLOURS["ctc"]
-    several = class_colours([*CLASS_COLOURS, "new_one", "new_two", "unread"])
+    several = class_colours([*CLASS_COLOURS, "new_one", "new_two", "not flagged"])
     assert len(set(several.values())) == len(several)
 
 
 def test_the_map_names_each_class_with_its_number_of_cells(tmp_path: Path) -> None:
     map_plot(
-        np.random.default_rng(0).normal(size=(5, 2)), ["ctc"] * 3 + ["unread"] * 2, tmp_path / "m.svg", simulated=True
+        np.random.default_rng(0).normal(size=(5, 2)),
+        ["ctc"] * 3 + ["not flagged"] * 2,
+        tmp_path / "m.svg",
+        simulated=True,
     )
     text = drawn(tmp_path / "m.svg")
     assert "ctc (3)" in text
-    assert "unread (2)" in text
+    assert "not flagged (2)" in text
     with pytest.raises(BadInput, match=r"\(3, 2\) for 1 cells"):
         map_plot(np.ones((3, 2)), ["ctc"], tmp_path / "m.svg", simulated=True)
 
@@ -123,7 +126,9 @@ def test_a_gallery_shows_the_thumbnails_pixel_for_pixel(tmp_path: Path) -> None:
         [red] * 7, [f"ctc {at}" for at in range(7)], tmp_path / "g.png", columns=5, title="Cluster 7", simulated=True
     )
     picture = np.asarray(Image.open(tmp_path / "g.png").convert("RGB"))
-    assert (picture == [255, 0, 0]).all(axis=2).sum() == 7 * 160 * 160
+    assert (picture == [255, 0, 0]).all(
+        axis=2
+    ).sum() == 7 * 192 * 192  # the middle 64 pixels of each, three times enlarged
     with pytest.raises(BadInput, match="no thumbnail"):
         gallery([], [], tmp_path / "g.png", columns=5, title="Cluster 7", simulated=True)
 

@@ -162,8 +162,12 @@ def test_the_report_keeps_purposes_apart_and_the_adjudicator_out_of_the_figures(
     settlement = {"cell_uid": "c2", "class_id": "ctc", "how": "adjudicator", "purpose": "training", "before": None}
     events = [*map(event, map(vars, readings)), event(settlement, kind="settlement")]
     report = agreement_report(events)
-    assert report["training"] == {"n": 2, "exact_share": 0.5, "kappa": 0.0}
-    assert report["evaluation"] == {"n": 1, "exact_share": 1.0, "kappa": None}
+    assert report["n"] == 3
+    assert report["exact_share"] == pytest.approx(2 / 3)
+    assert report["by_purpose"] == {
+        "training": {"n": 2, "exact_share": 0.5, "kappa": 0.0},
+        "evaluation": {"n": 1, "exact_share": 1.0, "kappa": None},
+    }
     assert report["readers"]["anna"] == {"readings": 3, "median_lead_time_s": 3.0}
     assert "cleo" not in report["readers"]
-    assert report["adjudicated"] == 1
+    assert (report["settled"], report["adjudicated"]) == (1, 1)

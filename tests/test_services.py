@@ -27,7 +27,8 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_n
 http.server.test(http.server.SimpleHTTPRequestHandler, bind=sys.argv[1], port=int(sys.argv[2]))
 """
 OWNER = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with Ctrl-C ignored
 from pathlib import Path
 from ctcml.services import Services
 from tests.test_services import web
