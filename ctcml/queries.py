@@ -8,6 +8,7 @@ import pandas as pd
 
 from ctcml.errors import BadInput, ProtocolBreach
 from ctcml.records import Purpose, Role
+from ctcml.splits import refuse_leakage
 
 COLUMNS = ["cell_uid", "purpose", "reason", "rank"]
 
@@ -38,7 +39,7 @@ def discovery_queue(
     cells = discovery.sort_values("cell_uid", ignore_index=True)  # the draw must not depend on the order of files
     _require_distinct(cells["cell_uid"])
     owner = {cell_uid: patients.get(cell_uid, "") for cell_uid in cells["cell_uid"]}
-    _require_train(owner, roles)
+    refuse_leakage(roles, owner.values(), [Role.TRAIN], "discovery")
     free = cells[~cells["in_reference"].astype(bool) & ~cells["cell_uid"].isin(set(exclude))]
     free = free.set_index("cell_uid", drop=False)
     reasons: dict[str, str] = {}
@@ -110,12 +111,3 @@ def _require_distinct(cell_uids: pd.Series) -> None:
     twice = cell_uids[cell_uids.duplicated()]
     if len(twice):
         raise BadInput(f"cell {twice.iloc[0]}: listed twice ({len(twice)} such rows); give each cell once")
-
-
-def _require_train(owner: Mapping[str, str], roles: Mapping[str, str]) -> None:
-    closed = {cell_uid: roles.get(patient) for cell_uid, patient in owner.items() if roles.get(patient) != Role.TRAIN}
-    for cell_uid, role in closed.items():
-        raise ProtocolBreach(
-            f"cell {cell_uid}: its patient is in the set {role or 'of nobody'}, expected train "
-            f"({len(closed)} such cells); discovery may only see training patients"
-        )

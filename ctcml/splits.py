@@ -36,7 +36,7 @@ def assign_patients(
     return roles
 
 
-def refuse_leakage(roles: Mapping[str, Role], patients: Iterable[str], allowed: Iterable[Role], purpose: str) -> None:
+def refuse_leakage(roles: Mapping[str, str], patients: Iterable[str], allowed: Iterable[Role], purpose: str) -> None:
     """`ProtocolBreach` when a patient of another set than `allowed` is about to be used for `purpose`."""
     permitted = set(allowed)
     wrong = sorted({patient for patient in patients if roles.get(patient) not in permitted})
