@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -70,9 +71,7 @@ def take_in(
     labels = (
         read_historic(historic) if historic else pd.DataFrame(columns=["sample", "object_index", "label", "source"])
     )
-    known = [one for one in samples if one.sample_id in uid_of]
-    unknown = [one.sample_id for one in samples if one.sample_id not in uid_of]
-    refused = [Refused(file=sample_id, reason="sample has no row in the clinical table") for sample_id in unknown]
+    known, refused = _usable(samples, uid_of)
     new = [one for one in known if not (ws.manifest / f"{uid_of[one.sample_id]}.parquet").exists()]
     quarantine(refused, export, ws)
     _write_clinical(table, ws)
@@ -97,6 +96,24 @@ def take_in(
         historic_labels_refused=len(unusable),
         clinical_without_export=len(set(uid_of) - {one.sample_id for one in samples}),
     )
+
+
+def _usable(samples: list[ExportedSample], uid_of: dict[str, str]) -> tuple[list[ExportedSample], list[Refused]]:
+    """Sort out the samples that would be miscounted or could belong to nobody."""
+    times = Counter(one.sample_id for one in samples)
+    usable, refused = [], []
+    for one in samples:
+        if one.sample_id not in uid_of:
+            refused.append(Refused(file=one.sample_id, reason="sample has no row in the clinical table"))
+        elif times[one.sample_id] > 1:
+            reason = f"exported {times[one.sample_id]} times below this folder; take in one of the exports"
+            refused.append(Refused(file=one.sample_id, reason=reason))
+        elif not one.all_events:
+            reason = "only a selection was exported, a capped random draw; export all events, or the counts are wrong"
+            refused.append(Refused(file=one.sample_id, reason=reason))
+        else:
+            usable.append(one)
+    return usable, refused
 
 
 def _pack_all(

@@ -125,6 +125,21 @@ def test_a_sample_without_a_clinical_row_is_refused_and_said(inbox: Path, ws: Wo
     assert "sample has no row in the clinical table" in reasons
 
 
+def test_a_capped_random_selection_is_refused_because_it_cannot_be_counted(inbox: Path, ws: Workspace) -> None:
+    thumbs = sorted((inbox / "export").rglob("Thumbs"))[0]
+    thumbs.rename(thumbs.with_name("selected_Thumbs"))
+    assert taken(inbox, ws).samples == 15
+    assert sum("capped random draw" in row["reason"] for row in refusals(ws)) == 1
+
+
+def test_a_sample_that_was_exported_twice_is_refused_rather_than_counted_twice(inbox: Path, ws: Workspace) -> None:
+    folder = sorted((inbox / "export").rglob("Thumbs"))[0].parent
+    other = inbox / "export" / "Marker Characterization_0.1" / "frames" / folder.name
+    shutil.copytree(folder, other)
+    assert taken(inbox, ws).samples == 15
+    assert sum(row["reason"].startswith("exported 2 times") for row in refusals(ws)) == 1
+
+
 @pytest.mark.parametrize("broken", ["export", "clinical", "historic"])
 def test_an_unusable_source_writes_nothing(inbox: Path, ws: Workspace, broken: str) -> None:
     if broken == "export":

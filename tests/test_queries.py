@@ -65,7 +65,7 @@ def test_no_cell_of_a_held_out_patient_reaches_the_discovery_queue(role: str) ->
 def test_a_cell_whose_patient_nobody_knows_is_refused() -> None:
     table, owner = make_discovery()
     del owner["c0007"]
-    with pytest.raises(ProtocolBreach, match="not in train, first .*unassigned"):
+    with pytest.raises(ProtocolBreach, match=r"not in train, first .*unassigned"):
         draw(table, owner)
 
 
