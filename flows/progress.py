@@ -8,19 +8,19 @@ from ctcml.workspace import Workspace
 
 # Seconds of each step on 2 cores, in order; only their proportions matter once a step or two are over.
 EXPECTED_S = {
-    "simulated laboratory": 30,
+    "simulated laboratory": 20,
     "services": 30,
-    "intake": 15,
-    "training": 90,
-    "discovery": 45,
-    "review push": 15,
-    "readers": 90,
+    "intake": 10,
+    "training": 65,
+    "discovery": 75,
+    "review push": 20,
+    "readers": 60,
     "review pull": 15,
-    "adjudicator": 10,
-    "retraining": 90,
-    "promotion": 20,
-    "recount": 60,
-    "dashboard": 20,
+    "adjudicator": 20,
+    "retraining": 80,
+    "promotion": 12,
+    "recount": 75,
+    "dashboard": 15,
 }
 
 
