@@ -86,4 +86,25 @@ def loop(export: Path, clinical: Path, historic: Path | None, occasion: str, ws:
     say(f"{standing.open_cells} cells wait for {standing.waits_for}" if standing.waits_for else f"{occasion} is closed")
 
 
-COMMANDS = {"demo": demo, "up": up, "down": down, "loop": loop}
+@click.command()
+@click.option("--version", required=True, help="The version that the gate judged.")
+@click.option("--signed-by", required=True, help="Who answers for it.")
+@click.option("--reason", required=True, help="Why.")
+@workspace_option
+def promote(version: str, signed_by: str, reason: str, ws: Workspace) -> None:
+    """Sign a promotion that the gate found fit: the version becomes champion and everything is recounted.
+
+    Example: ctcml promote --version 2 --signed-by "Dr. A. Reader" --reason "knows CD45EV, nothing lost"
+    """
+    from flows.serving import use_engines
+
+    engines = use_engines(ws)
+    from flows.promotion import sign
+    from flows.recount import recount
+
+    sign(str(ws.root), engines.mlflow, version, signed_by, reason)
+    recount(str(ws.root))
+    say(f"version {version} is champion, signed by {signed_by}")
+
+
+COMMANDS = {"demo": demo, "up": up, "down": down, "loop": loop, "promote": promote}

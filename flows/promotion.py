@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 
 from ctcml.dataversions import anchor
+from ctcml.errors import BadInput, ProtocolBreach
 from ctcml.gate import hold_gate
 from ctcml.ledger import Draft, Ledger
 from ctcml.pictures import confusion_plot
@@ -103,4 +104,21 @@ def promotion(root: str, tracking_uri: str, version: str) -> dict[str, Any]:
         publish(root, tracking_uri, report)
     if report["promoted"]:
         crown(root, tracking_uri, version, by=report["signed_by"], why="; ".join(report["reasons"]))
+    return report
+
+
+@flow
+def sign(root: str, tracking_uri: str, version: str, signed_by: str, why: str) -> dict[str, Any]:
+    """Promote what the gate found fit, on a person's word; `ProtocolBreach` for any other verdict."""
+    ws, _ = workspace_and_params(root)
+    file = ws.reports / f"promotion-{version}.json"
+    if not file.exists():
+        raise BadInput(f"version {version}: the gate has not judged it; run `ctcml loop` first")
+    report: dict[str, Any] = json.loads(file.read_text())
+    if report["verdict"] != Verdict.PROMOTE:
+        raise ProtocolBreach(f"version {version}: the gate says {report['verdict']}; only 'promote' can be signed")
+    report |= {"promoted": True, "signed_by": signed_by}
+    write_json(file, report)
+    commit(ws.root, f"Version {version} signed by {signed_by}: {why}", [file])
+    crown(root, tracking_uri, version, by=signed_by, why=why)
     return report

@@ -93,6 +93,7 @@ def test_an_unknown_parameter_of_the_demo_is_named(tmp_path: Path) -> None:
 
 def test_the_loop_without_servers_says_how_to_start_them(lab: Path) -> None:
     refused("loop", "x", "--clinical", "y", cwd=lab, says="ctcml up")
+    refused("promote", "--version", "2", "--signed-by", "me", "--reason", "why", cwd=lab, says="ctcml up")
 
 
 def test_an_unknown_cell_or_version_is_named(lab: Path) -> None:
