@@ -117,8 +117,10 @@ def sign(root: str, tracking_uri: str, version: str, signed_by: str, why: str) -
     report: dict[str, Any] = json.loads(file.read_text())
     if report["verdict"] != Verdict.PROMOTE:
         raise ProtocolBreach(f"version {version}: the gate says {report['verdict']}; only 'promote' can be signed")
+    if report["promoted"]:
+        raise ProtocolBreach(f"version {version}: promoted already, signed by {report['signed_by']}; nothing to sign")
+    crown(root, tracking_uri, version, by=signed_by, why=why)  # first: a call that was cut off can be made again
     report |= {"promoted": True, "signed_by": signed_by}
     write_json(file, report)
     commit(ws.root, f"Version {version} signed by {signed_by}: {why}", [file])
-    crown(root, tracking_uri, version, by=signed_by, why=why)
     return report
