@@ -21,7 +21,7 @@ demo: setup  ## the whole loop on a simulated laboratory (ARGS=--human, ARGS=--r
 test: setup  ## style, types, architecture and all tests
 	@.ci/check
 
-trials: setup  ## the heavy trials; prints a table of figures
+trials: setup  ## the heavy trials, beyond the small sample of each in the tests
 	@$(BIN)/python -m pytest -m trial -o addopts="" tests
 
 check: test

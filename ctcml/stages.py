@@ -167,6 +167,7 @@ def cluster(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) 
     write_table(of_cell.assign(cell_uid=cells["cell_uid"]), DISCOVERY, ws.cell_discovery)
     table = clusters_table(found, cells["cell_uid"].tolist())
     write_table(table, CLUSTERS, ws.clusters)
+    stamp = simulated(ws)
     folder = fresh_folder(ws.pictures / "clusters")
     sample_of = cells.set_index("cell_uid")["sample_uid"]
     for one in table[table["flagged"]].itertuples():
@@ -178,7 +179,7 @@ def cluster(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) 
             folder / f"cluster-{one.cluster}.png",
             columns=8,
             title=title,
-            simulated=simulated(ws),
+            simulated=stamp,
         )
     say(
         f"{len(table)} clusters, {int(table['flagged'].sum())} flagged as unlike anything labelled, {int(of_cell['flagged'].sum())} cells in them"
@@ -198,17 +199,18 @@ def map(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> N
         cells = cells.sample(discover.map_cells, random_state=seed).sort_index()
     places = fit_map(np.stack(cells["latent"]), method=discover.map, seed=seed)
     write_table(pd.DataFrame({"cell_uid": cells["cell_uid"], "x": places[:, 0], "y": places[:, 1]}), MAP, ws.map)
+    stamp = simulated(ws)
     folder = fresh_folder(ws.pictures / "map")
     map_plot(
         places,
         cells["predicted"].tolist(),
         folder / "latent-map.png",
-        simulated=simulated(ws),
+        simulated=stamp,
         title="Latent space by predicted class",
     )
     flagged = set(read_table(ws.cell_discovery, DISCOVERY).query("flagged")["cell_uid"])
     what = ["flagged as new" if uid in flagged else REST for uid in cells["cell_uid"]]
-    map_plot(places, what, folder / "novelty-map.png", simulated=simulated(ws), title="Cells that no label explains")
+    map_plot(places, what, folder / "novelty-map.png", simulated=stamp, title="Cells that no label explains")
     say(f"{len(cells)} cells on the map")
 
 
@@ -297,6 +299,7 @@ def survive(ws: Workspace, *, counts: sections.Counts, survival: sections.Surviv
         columns={endpoint[0]: "duration", endpoint[1]: "event", "per_7_5_ml": "model", "manual_ctc": "manual"}
     )
     rows = rows[rows["cutoff"].notna()]
+    stamp = simulated(ws)
     folder = fresh_folder(ws.pictures / "survival")
     reports = []
     for source in ("model", "manual"):
@@ -311,11 +314,11 @@ def survive(ws: Workspace, *, counts: sections.Counts, survival: sections.Surviv
             ).to_dict()
             reports.append(report | {"source": source, "group": group})
             for ending in ("svg", "png"):
-                km_plot(report, folder / f"km-{source}-{group}.{ending}", simulated=simulated(ws))
+                km_plot(report, folder / f"km-{source}-{group}.{ending}", simulated=stamp)
     write_json(
         ws.survival,
         {
-            "simulated": simulated(ws),
+            "simulated": stamp,
             "endpoint": survival.endpoint,
             "denominator": counts.denominator,
             "reports": reports,

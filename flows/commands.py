@@ -18,7 +18,9 @@ from ctcml.workspace import Workspace
 )
 @click.option("--human", is_flag=True, help="Stop for people to read, and print addresses and logins.")
 @click.option("--resume", is_flag=True, help="Go on where a former run stopped.")
-@click.option("--set", "changes", multiple=True, metavar="SECTION.NAME=VALUE", help="Change a parameter of the demo.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="SECTION.NAME=VALUE", help="Change a parameter, at a clean start."
+)
 def demo(workspace: Path, human: bool, resume: bool, changes: tuple[str, ...]) -> None:
     """Run the whole loop on a SIMULATED laboratory.
 

@@ -28,13 +28,7 @@ FIRST_PAGE_S = 30.0  # generous: CI machines are slow; about 3 s on a quiet lapt
 
 
 @pytest.fixture(scope="module")
-def opened() -> Iterator[Any]:
-    try:
-        screenshot.find_chromium()
-    except ServiceDown as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
+def opened(chromium_here: None) -> Iterator[Any]:
     with screenshot.browser() as chromium:
         yield chromium
 

@@ -1,6 +1,5 @@
 """A reader at work: logs in, reads ten cells by keys in a real browser, names a new class; the answers become readings."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import pytest
 from reading_rooms import CLASSES, Room, open_rooms
 
-from ctcml.errors import ServiceDown
 from dashboards import screenshot
 from labelstudio.client import open_reads, pull
 
@@ -18,13 +16,7 @@ QUESTION = "Which class is this object?"
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    try:
-        screenshot.find_chromium()
-    except ServiceDown as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
+def room(tmp_path_factory: pytest.TempPathFactory, chromium_here: None) -> Iterator[Room]:
     with open_rooms(tmp_path_factory.mktemp("rooms"), ["reader-a"], cells=12) as rooms:
         yield rooms["reader-a"]
 
