@@ -1,4 +1,4 @@
-"""Reading what ACCEPT leaves on disk: a sample's thumbnails, their masks, and which events CellSearch itself presented.
+"""Reading what ACCEPT leaves on disk: a sample's thumbnails, their masks, and its table of features and CellSearch ids.
 
 The layout is that of ACCEPT's own source (version 1.0.0-beta); nothing here writes. Files come from outside, so each is
 checked before it is decoded, and one that is not what it should be becomes a `Refused` with its reason, never an error.
@@ -8,99 +8,126 @@ import io
 import math
 import os
 import re
-import struct
-import warnings
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import openpyxl
-import tifffile
+import python_calamine
 from numpy.typing import NDArray
 
-from ctcml.errors import BadInput
-from ctcml.records import PLANES
+from ctcml.records import PIXEL_SIZE_UM, PLANES
+from ctcml.thumbnails import (
+    RawThumbnail,
+    Refused,
+    UnfitFileError,
+    checked_page_order,
+    in_our_order,
+    one_line,
+    page_names,
+    read_bytes,
+)
+from ctcml.tiffs import Decoded, decode_mask, decode_thumbnail
 
 MARKER = "ACCEPTThumbnails.txt"
+ALL_EVENTS, PROPOSED_EVENTS = "Thumbs", "priorThumbs"
+CAPS = (200, 1000)  # ACCEPT draws at most so many thumbnails of a selection; 1000 in mid-2017
+RGB_ORDER = ("CD45", "CK", "DAPI")  # red, green, blue of the field's overlays
 # `<sample>_thumb_<i>.tif`, older and single-event `<i>_thumb.tif`, and CellSearch's own `<i>_thumb_prior.tif`.
 THUMBNAIL = re.compile(
     r"(?:(?P<sample>.+)_thumb_(?P<late>\d{1,9})|(?P<early>\d{1,9})_thumb(?:_prior)?)\.tiff?", re.IGNORECASE
 )
 NOT_THUMBNAILS = re.compile(r"overview_.*|.*_segm?\.tiff?", re.IGNORECASE)  # pictures of whole frames, and masks
-LARGEST_SIDE = 4096  # pixels; a header that declares more is a mistake or an attack
-LARGEST_FILE = 64 * 2**20  # bytes
-LARGEST_TABLE = 512 * 2**20  # bytes of a feature table when unzipped
-MOST_PAGES = 16
-LOSSLESS = {1, 2, 3, 4, 5, 8, 32773, 32946}  # TIFF codes: none, CCITT (three), LZW, deflate, PackBits, old deflate
+IDS = "CellSearchIDs"
+FEATURE = re.compile(r"ch_\d+_\w+", re.ASCII)
+LARGEST_TABLE = 256 * 2**20  # bytes of a feature table when unzipped
+# calamine fills the whole rectangle from A1 to the furthest cell, 30 bytes a cell: one cell at XFD1048576 would ask for
+# 500 GB and end the process. A table with anything beyond column CZ or row 99,999 is not ACCEPT's.
+FAR_CELL = re.compile(rb"""\sr\s*=\s*["'](?:[A-Za-z]{3}|[D-Zd-z][A-Za-z]|[A-Za-z]{0,2}\d{6})""")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedSample:
-    """One sample of an export; `all_events` is False for a selection folder: a capped random draw."""
+    """One sample of an export; `events` says which of its events the folder holds.
+
+    `selection` is a random draw, `capped` when it has as many thumbnails as ACCEPT draws at most. `proposed` holds what
+    CellSearch itself presented, under numbers that are not those of the feature table.
+    """
 
     sample_id: str
     folder: Path
     feature_table: Path | None
-    all_events: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RawThumbnail:
-    """One event as exported: `pixels` uint16 (planes, h, w), CD45, DAPI, CK first; `mask` bool of that shape or None.
-
-    `proposed` says whether CellSearch itself presented the event; None when the export does not say.
-    """
-
-    sample_id: str
-    object_index: int
-    planes: tuple[str, ...]
-    pixels: NDArray[np.uint16]
-    mask: NDArray[np.bool_] | None
-    source_bit_depth: int
-    source_order: str
-    proposed: bool | None
+    events: Literal["all", "selection", "proposed"] = "all"
+    capped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused:
-    """A file that was not taken in, by its name in the export, and why, in one line."""
+class _FeatureTable:
+    """The cells of a feature table: row i is object i. `ThumbNr` restarts in every frame and is never used."""
 
-    file: str
-    reason: str
+    columns: Mapping[str, int]
+    rows: Sequence[Sequence[object]]
 
-
-class _UnfitFileError(Exception):
-    """A file is not what it should be; the text becomes the reason of a `Refused`."""
+    def number(self, name: str, index: int) -> float:
+        return _number(self.rows[index - 1][self.columns[name]])
 
 
 def find_samples(root: Path) -> list[ExportedSample]:
-    """Find every `frames/<sample>/Thumbs` below `root`, in order of path; links to other folders are not followed.
+    """Find every `frames/<sample>` with thumbnails at or below `root`, in order of path; links are not followed.
 
-    Without `Thumbs` the first selection folder that holds ACCEPT's marker file is taken. A sample that several
-    processors exported appears several times: the caller chooses.
+    `root` may also be one `frames/<sample>` folder or the folder of thumbnails itself. `Thumbs` is preferred, then the
+    first selection folder that holds ACCEPT's marker file, then `priorThumbs`, whose events are among those of the
+    others. A sample that several processors exported appears several times: the caller chooses.
     """
-    found = []
+    found, root = list[ExportedSample](), root.resolve()  # `.` has no name
     for place, folders, _ in os.walk(root):
         folders.sort()
         if Path(place).name == "frames":
             found += [sample for name in folders for sample in _sample_at(Path(place) / name)]
             folders.clear()
-    return found
+    if not found and root.is_dir() and (root.name in (ALL_EVENTS, PROPOSED_EVENTS) or (root / MARKER).is_file()):
+        return [_sample(root.parent, root)]
+    return found or list(_sample_at(root))
 
 
 def _sample_at(folder: Path) -> Iterator[ExportedSample]:
-    selections = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
-    marked = [path for path in selections if path.name == "Thumbs"] or [p for p in selections if (p / MARKER).is_file()]
+    try:
+        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+        every = [path for path in inside if path.name == ALL_EVENTS]
+        selected = [path for path in inside if path.name != PROPOSED_EVENTS and (path / MARKER).is_file()]
+        places = every or selected or [path for path in inside if path.name == PROPOSED_EVENTS]
+    except OSError:  # may not be entered: reading the sample says so
+        places = [folder / ALL_EVENTS] if folder.parent.name == "frames" and folder.is_dir() else []
+    if places and not folder.is_symlink():
+        yield _sample(folder, places[0])
+
+
+def _sample(folder: Path, thumbnails: Path) -> ExportedSample:
     table = folder.parent.parent / "output" / f"{folder.name}.xlsx"
-    if marked and not folder.is_symlink():
-        yield ExportedSample(
-            sample_id=folder.name,
-            folder=marked[0],
-            feature_table=table if table.is_file() else None,
-            all_events=marked[0].name == "Thumbs",
-        )
+    sample = ExportedSample(
+        sample_id=folder.name, folder=thumbnails, feature_table=table if os.path.lexists(table) else None
+    )
+    if thumbnails.name == ALL_EVENTS:
+        return sample
+    if thumbnails.name == PROPOSED_EVENTS:
+        return replace(sample, events="proposed", feature_table=None)
+    return replace(sample, events="selection", capped=len(_thumbnail_files(sample)[0]) in CAPS)
+
+
+def files_of(sample: ExportedSample) -> list[Path]:
+    """Return every TIFF in the sample's folder, thumbnail or mask, in order of name, and its feature table."""
+    paths = [sample.folder / name for name in _tiff_names(sample.folder)]
+    return paths if sample.feature_table is None else [*paths, sample.feature_table]
+
+
+def _tiff_names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.name.lower().endswith((".tif", ".tiff")))
+    except OSError:
+        return []
 
 
 def read_sample(
@@ -111,225 +138,161 @@ def read_sample(
     `page_order` names the pages of the source from the first on; a page beyond it is `FITC` (the fourth) or `extra<n>`.
     Raises `BadInput` only when `page_order` itself lacks CD45, DAPI or CK.
     """
-    if len(set(page_order)) != len(page_order) or not set(PLANES) <= set(page_order):
-        raise BadInput(f"page order {page_order}: expected each of {PLANES} once; correct the instrument's page order")
+    checked_page_order(page_order)
+    if not os.access(sample.folder, os.R_OK | os.X_OK):
+        return [], [Refused(file=".", reason="the folder cannot be read; check the disk and the permissions")]
     files, refused = _thumbnail_files(sample)
-    proposed, table_refused = _proposed_events(sample, last_index=max(files, default=0))
     thumbnails = []
-    for index, path in sorted(files.items()):
+    for index, (name, mask_name) in sorted(files.items()):
         try:
-            pixels = _read_pages(path, sample.folder, minimum=len(page_order))
-        except _UnfitFileError as unfit:
-            refused.append(Refused(file=path.name, reason=str(unfit)))
+            decoded = decode_thumbnail(read_bytes(sample.folder / name, sample.folder), minimum=len(page_order))
+        except UnfitFileError as unfit:
+            refused.append(Refused(file=name, reason=str(unfit)))
             continue
-        mask, mask_refused = _read_mask(path, sample.folder, shape=pixels.shape)
-        names = _page_names(page_order, len(pixels))
-        order = sorted(range(len(names)), key=lambda page: (_place(names[page]), page))
+        mask = None
+        try:
+            mask = _read_mask(mask_name, sample.folder, decoded) if mask_name else None
+        except UnfitFileError as unfit:
+            refused.append(Refused(file=mask_name, reason=f"{unfit}; the thumbnail is kept without a mask"))
+        names = RGB_ORDER if decoded.rgb else page_names(page_order, len(decoded.pixels))
+        order = list(in_our_order(names))
         thumbnails.append(
             RawThumbnail(
                 sample_id=sample.sample_id,
                 object_index=index,
                 planes=tuple(names[page] for page in order),
-                pixels=np.ascontiguousarray(pixels[order]),
+                pixels=decoded.pixels[order],
                 mask=None if mask is None else mask[order],
-                source_bit_depth=16,
+                source_bit_depth=decoded.bit_depth,
                 source_order=",".join(names),
-                proposed=None if proposed is None else proposed[index - 1],
+                proposed=True if sample.events == "proposed" else None,
             )
         )
-        refused += mask_refused
-    return thumbnails, refused + table_refused
+    if sample.feature_table is not None:
+        thumbnails, more = _joined(thumbnails, sample.feature_table, last_index=max(files, default=0))
+        refused += more
+    return thumbnails, refused
 
 
-def _page_names(page_order: tuple[str, ...], pages: int) -> tuple[str, ...]:
-    """Name every page of a file.
+def _thumbnail_files(sample: ExportedSample) -> tuple[dict[int, tuple[str, str]], list[Refused]]:
+    """Return the names of thumbnail and mask ("" without one) by object index, and what is not named like one.
 
-    >>> _page_names(("CD45", "DAPI", "CK"), 5)
-    ('CD45', 'DAPI', 'CK', 'FITC', 'extra5')
+    The numbers have gaps and are not padded, so names never give the order.
     """
-    more = ["FITC" if page == 4 and "FITC" not in page_order else f"extra{page}" for page in range(1, pages + 1)]
-    return (*page_order, *more[len(page_order) :])
-
-
-def _place(name: str) -> int:
-    return PLANES.index(name) if name in PLANES else len(PLANES)
-
-
-def _thumbnail_files(sample: ExportedSample) -> tuple[dict[int, Path], list[Refused]]:
-    """Return thumbnails by object index; the numbers have gaps and are not padded, so names never give the order."""
-    files: dict[int, Path] = {}
+    files: dict[int, tuple[str, str]] = {}
     refused = []
+    names = _tiff_names(sample.folder)
+    there = set(names)
     # ACCEPT writes '_' for '.', which cannot be undone: compare in the direction that works.
     written = sample.sample_id.replace(".", "_")
-    for path in sorted(sample.folder.iterdir()):
-        if not path.name.lower().endswith((".tif", ".tiff")) or NOT_THUMBNAILS.fullmatch(path.name):
+    for name in names:
+        if NOT_THUMBNAILS.fullmatch(name):
             continue
-        match = THUMBNAIL.fullmatch(path.name)
+        match = THUMBNAIL.fullmatch(name)
         index = int(match["late"] or match["early"]) if match else 0
         if match is None or index == 0:
             reason = "name is not <sample>_thumb_<i>.tif with i from 1; rename or remove it"
         elif match["sample"] not in (None, written, sample.sample_id):
             reason = f"named after another sample, expected {written}_thumb_<i>.tif; put it in its own folder"
         elif index in files:
-            reason = f"object {index} is there twice, also as {files[index].name}; remove the wrong one"
+            reason = f"object {index} is there twice, also as {files[index][0]}; remove the wrong one"
         else:
-            files[index] = path
+            stem, _, ending = name.rpartition(".")
+            mask = f"{stem}_segm.{ending}"
+            files[index] = (name, mask if mask in there else "")
             continue
-        refused.append(Refused(file=path.name, reason=reason))
+        refused.append(Refused(file=name, reason=reason))
     return files, refused
 
 
-def _read_mask(
-    thumbnail: Path, folder: Path, *, shape: tuple[int, ...]
-) -> tuple[NDArray[np.bool_] | None, list[Refused]]:
-    """Read the mask beside a thumbnail; a missing one is no fault, a broken one costs the mask but not the pixels."""
-    path = thumbnail.with_name(f"{thumbnail.stem}_segm{thumbnail.suffix}")
-    if not os.path.lexists(path):
-        return None, []
-    try:
-        mask = _read_pages(path, folder, minimum=1, mask=True)
-        if mask.shape != shape:
-            raise _UnfitFileError(
-                f"mask has shape {mask.shape}, its thumbnail {shape}; the thumbnail is kept without a mask"
-            )
-        return mask.astype(bool), []
-    except _UnfitFileError as unfit:
-        return None, [Refused(file=path.name, reason=str(unfit))]
+def _read_mask(name: str, folder: Path, thumbnail: Decoded) -> NDArray[np.bool_]:
+    mask, shape = decode_mask(read_bytes(folder / name, folder)), thumbnail.pixels.shape
+    if thumbnail.rgb and len(mask) == 1:  # a thumbnail of one page has a mask of one page
+        mask = np.repeat(mask, len(thumbnail.pixels), axis=0)
+    if mask.shape != shape:
+        raise UnfitFileError(f"mask has shape {mask.shape}, its thumbnail {shape}; export both together")
+    return mask
 
 
-def _read_pages(path: Path, folder: Path, *, minimum: int, mask: bool = False) -> NDArray[np.uint16]:
-    """Decode all pages of a TIFF as uint16 (pages, h, w); every declared size is checked before anything is decoded."""
-    content = _content(path, folder, largest=LARGEST_FILE)
-    try:
-        with tifffile.TiffFile(io.BytesIO(content)) as tiff:
-            kinds = ("bool", "uint8") if mask else ("uint16",)
-            pages = _checked_pages(tiff, content, minimum=minimum, kinds=kinds)
-            planes = [page.asarray() for page in pages]
-            # A mask whose 0 means white is stored upside down (TIFF 6.0, PhotometricInterpretation 0).
-            planes = [p == 0 if mask and page.photometric == 0 else p for p, page in zip(planes, pages, strict=True)]
-    except _UnfitFileError:
-        raise
-    except Exception as error:  # the decoders raise a dozen unrelated kinds on damaged files
-        raise _UnfitFileError(f"not readable as TIFF ({_one_line(error)}); export it again") from None
-    return np.stack(planes).astype(np.uint16)
+def _joined(thumbnails: list[RawThumbnail], path: Path, *, last_index: int) -> tuple[list[RawThumbnail], list[Refused]]:
+    """Give each thumbnail what its row of the feature table says, and say what of the table cannot be used.
 
-
-def _checked_pages(
-    tiff: tifffile.TiffFile, content: bytes, *, minimum: int, kinds: tuple[str, ...]
-) -> list[tifffile.TiffPage]:
-    pages: list[tifffile.TiffPage] = []
-    for page in tiff.pages:
-        if len(pages) == MOST_PAGES:
-            raise _UnfitFileError(f"more than {MOST_PAGES} pages, expected one a channel; export it again")
-        _check_page(page, len(content), kinds=kinds)
-        pages.append(page)
-    if len(pages) < minimum:
-        raise _UnfitFileError(f"{len(pages)} pages, expected {minimum} or more, one a channel; export all channels")
-    if len({page.shape for page in pages}) > 1:
-        raise _UnfitFileError(f"pages differ in shape: {[page.shape for page in pages]}; export it again")
-    if _next_page(tiff, pages[-1], content) != 0:
-        raise _UnfitFileError(f"truncated: page {len(pages) + 1} is announced but missing; copy or export it again")
-    return pages
-
-
-def _next_page(tiff: tifffile.TiffFile, page: tifffile.TiffPage, content: bytes) -> int:
-    """Return where a page says the next one begins, 0 for the last; tifffile stops silently where this is broken."""
-    form = tiff.tiff
-    (tags,) = struct.unpack_from(form.tagnoformat, content, page.offset)
-    (following,) = struct.unpack_from(form.offsetformat, content, page.offset + form.tagnosize + tags * form.tagsize)
-    return int(following)
-
-
-def _check_page(page: tifffile.TiffPage, size: int, *, kinds: tuple[str, ...]) -> None:
-    declared = (page.imagelength, page.imagewidth, page.samplesperpixel)
-    if not (0 < declared[0] <= LARGEST_SIDE and 0 < declared[1] <= LARGEST_SIDE):
-        raise _UnfitFileError(
-            f"declares {declared[0]}×{declared[1]} pixels, expected 1 to {LARGEST_SIDE} a side; export it again"
-        )
-    if page.shape != declared[:2]:
-        raise _UnfitFileError(f"a page has {declared[2]} samples a pixel, expected 1; export one page a channel")
-    if str(page.dtype) not in kinds:
-        raise _UnfitFileError(
-            f"pixels are {page.dtype}, expected {' or '.join(kinds)}; export it with ACCEPT's thumbnail export"
-        )
-    if int(page.compression) not in LOSSLESS:
-        raise _UnfitFileError(f"compression {int(page.compression)} is not a lossless one of ACCEPT's; export it again")
-    # tifffile fills a missing strip with zeros: a truncated file would come out as a half-black thumbnail.
-    strips = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    counted = {len(page.dataoffsets), len(page.databytecounts), math.prod(page.chunked)}
-    if len(counted) > 1 or any(at == 0 or n == 0 or at + n > size for at, n in strips):
-        raise _UnfitFileError("truncated: pixel data are missing; copy or export it again")
-
-
-def _content(path: Path, folder: Path, *, largest: int) -> bytes:
-    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-        raise _UnfitFileError("is a link to another folder; put the file itself there")
-    try:
-        if not path.is_file():
-            raise _UnfitFileError("is not a regular file; put the file itself there")
-        if not 0 < path.stat().st_size <= largest:
-            raise _UnfitFileError(f"has {path.stat().st_size} bytes, expected 1 to {largest}; export it again")
-        return path.read_bytes()
-    except OSError as error:
-        raise _UnfitFileError(f"not readable ({error.strerror}); check the disk and the permissions") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
-
-
-def _proposed_events(sample: ExportedSample, *, last_index: int) -> tuple[list[bool] | None, list[Refused]]:
-    """Return for each row of the feature table whether CellSearch presented the event: row i is object i.
-
-    `ThumbNr` restarts in every frame and is never used. A table with fewer rows than objects is another export's: it is
-    refused whole, because a row would be given to the wrong object.
+    A table with fewer rows than objects is another export's: it is refused whole, because a row would be given to the
+    wrong object.
     """
-    path = sample.feature_table
-    if path is None:
-        return None, []
     try:
-        proposed = _read_cellsearch_ids(_content(path, path.parent, largest=LARGEST_FILE))
-        if len(proposed) < last_index:
-            raise _UnfitFileError(
-                f"has {len(proposed)} rows but object {last_index} exists; export table and thumbnails together"
-            )
-        return proposed, []
-    except _UnfitFileError as unfit:
-        return None, [Refused(file=path.name, reason=str(unfit))]
+        table = _read_table(read_bytes(path, path.parent))
+        if len(table.rows) < last_index:
+            raise UnfitFileError(f"has {len(table.rows)} rows but object {last_index} exists; export both together")
+    except UnfitFileError as unfit:
+        return thumbnails, [Refused(file=path.name, reason=str(unfit))]
+    reasons = []
+    if IDS not in table.columns:
+        reasons.append(f"has no column {IDS}; which events CellSearch presented is not known")
+    features = [name for name in table.columns if FEATURE.fullmatch(name)]
+    if _sizes_are_pixels(thumbnails, table):
+        reasons.append("has sizes in px² where ACCEPT's are µm²: they equal the masks; its Size columns are left out")
+        features = [name for name in features if not name.endswith("_Size")]
+    joined = [
+        replace(
+            one,
+            proposed=table.number(IDS, one.object_index) > 0 if IDS in table.columns else None,
+            features={name: value for name in features if math.isfinite(value := table.number(name, one.object_index))},
+        )
+        for one in thumbnails
+    ]
+    return joined, [Refused(file=path.name, reason=reason) for reason in reasons]
 
 
-def _read_cellsearch_ids(content: bytes) -> list[bool]:
+def _sizes_are_pixels(thumbnails: list[RawThumbnail], table: _FeatureTable) -> bool:
+    """Whether the table's sizes are nearer to 1 than to 0.64² for each pixel of the masks, in the median over the sample.
+
+    Thumbnails that ACCEPT itself imported again carry px² under the same name.
+    """
+    ratios = []
+    for one in thumbnails:
+        pages = PLANES if one.source_order == ",".join(RGB_ORDER) else one.source_order.split(",")
+        for channel, name in enumerate(pages, start=1):
+            column = f"ch_{channel}_Size"
+            inside = 0 if one.mask is None else np.count_nonzero(one.mask[one.planes.index(name)])
+            if inside and column in table.columns and (size := table.number(column, one.object_index)) > 0:
+                ratios.append(size / inside)
+    return bool(ratios) and PIXEL_SIZE_UM < float(np.median(ratios)) < 1 / PIXEL_SIZE_UM
+
+
+def _read_table(content: bytes) -> _FeatureTable:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
             if sum(part.file_size for part in archive.infolist()) > LARGEST_TABLE:
-                raise _UnfitFileError(f"unzips to more than {LARGEST_TABLE} bytes; export it again")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # MATLAB's workbooks have no default style, which openpyxl warns about
-            book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-            sheet = book.worksheets[0]
-            sheet.reset_dimensions()  # the declared size is not always the true one
-            rows = [tuple(row) for row in sheet.iter_rows(values_only=True)]
-            book.close()
-    except _UnfitFileError:
+                raise UnfitFileError(f"unzips to more than {LARGEST_TABLE} bytes; export it again")
+            if "xl/workbook.xml" not in names or {"xl/workbook.bin", "content.xml"} & set(names):
+                raise UnfitFileError("is not an XLSX workbook; export it again")
+            if any(FAR_CELL.search(archive.read(name)) for name in names if not name.endswith("/")):
+                raise UnfitFileError("has cells beyond column CZ or row 99999; export it again")
+        book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(content))
+        rows = book.get_sheet_by_index(0).to_python(skip_empty_area=False)
+    except UnfitFileError:
         raise
-    except Exception as error:  # zipfile, XML and openpyxl raise many unrelated kinds on damaged files
-        raise _UnfitFileError(f"not readable as XLSX ({_one_line(error)}); export it again") from None
-    header = list(rows[0]) if rows else []
-    if "CellSearchIDs" not in header:
-        raise _UnfitFileError("has no column CellSearchIDs; which events CellSearch presented is not known")
-    while len(rows) > 1 and all(value is None for value in rows[-1]):
+    except Exception as error:  # zipfile, XML and calamine raise many unrelated kinds on damaged files
+        raise UnfitFileError(f"not readable as XLSX ({one_line(error)}); export it again") from None
+    while len(rows) > 1 and all(value == "" for value in rows[-1]):
         rows.pop()
-    column = header.index("CellSearchIDs")
-    return [_is_id(row[column] if column < len(row) else None) for row in rows[1:]]
+    columns: dict[str, int] = {}
+    for place, name in enumerate(rows[0] if rows else []):
+        columns.setdefault(str(name).strip(), place)
+    return _FeatureTable(columns=columns, rows=rows[1:])
 
 
-def _is_id(value: object) -> bool:
-    """A CellSearch id is a positive number; MATLAB writes an absent one as an empty cell, NaN or 0.
+def _number(value: object) -> float:
+    """The number in a cell, NaN where there is none: MATLAB writes an absent one as an empty cell, NaN or text.
 
-    >>> [_is_id(value) for value in (17, "17", 0, None, "NaN", "")]
-    [True, True, False, False, False, False]
+    >>> [_number(value) for value in (17, "17", 0.5, "", "NaN", True)]
+    [17.0, 17.0, 0.5, nan, nan, nan]
     """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
     try:
-        return float(str(value)) > 0
+        return float(value)
     except ValueError:
-        return False
+        return math.nan
