@@ -1,6 +1,6 @@
 """The simulated camera: objects on one frame, background, noise, the 8-bit archive, the crops that ACCEPT would cut.
 
-A frame is uint16 of shape (4, side, side): CD45, DAPI, CK, FITC in restored, pseudo 12-bit counts.
+A frame is uint16 of shape (4, height, width): CD45, DAPI, CK, FITC in restored, pseudo 12-bit counts.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,9 @@ from ctcml.pencil import CHANNELS, Planes, Stain
 
 FRAME_SIDE_PX = 576
 CLUMPED_SHARE = 0.13  # objects that lie beside another one
-DEAD_PIXELS = 14
+DEAD_PIXELS = 14  # and as many hot ones, a channel and FRAME_SIDE_PX² pixels
+COUNTS_PER_ELECTRON = 0.6  # variance of the shot noise over its mean
+READ_VARIANCE = 16.0  # counts²
 HIGHEST_COUNT = 4095  # 12 bit
 
 Frame = npt.NDArray[np.uint16]
@@ -29,14 +31,31 @@ class Crop:
     mask: Mask
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stored:
+    """What an archive keeps of a frame: uint8 of its shape, and the counts a plane that its ends stood for."""
+
+    img: npt.NDArray[np.uint8]
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
+
+
 def photograph(wanted: list[tuple[str, float]], stain: Stain, rng: np.random.Generator) -> tuple[Frame, list[Crop]]:
     """Photograph objects (kind, ambiguity) in one frame; gives the restored frame and one crop an object."""
-    counts = _empty_field(stain, rng)
+    counts = empty_field(stain, rng, (FRAME_SIDE_PX, FRAME_SIDE_PX))
     crops = [
-        _place(counts, draw_object(kind, ambiguity, stain, rng), middle)
+        place(counts, draw_object(kind, ambiguity, stain, rng), middle)
         for (kind, ambiguity), middle in zip(wanted, _scatter(len(wanted), rng), strict=True)
     ]
-    return archive(_through_camera(counts, rng)), crops
+    return archive(through_camera(counts, rng)), crops
+
+
+def store(seen: Planes) -> Stored:
+    """Store counts as a CellTracks archive does: 8 bit a channel over the frame's own range."""
+    low = np.rint(seen.min(axis=(1, 2), keepdims=True))
+    high = np.maximum(np.rint(seen.max(axis=(1, 2), keepdims=True)), low + 1)
+    img = np.rint((seen - low) * (255 / (high - low))).astype(np.uint8)
+    return Stored(img=img, low=low.ravel(), high=high.ravel())
 
 
 def archive(seen: Planes) -> Frame:
@@ -48,11 +67,10 @@ def archive(seen: Planes) -> Frame:
     >>> archive(np.array([[[0.0, 7.0, 16.0, 4095.0]]])).tolist()
     [[[0, 0, 16, 4095]]]
     """
-    low = np.rint(seen.min(axis=(1, 2), keepdims=True))
-    high = np.maximum(np.rint(seen.max(axis=(1, 2), keepdims=True)), low + 1)
-    stored = np.rint((seen - low) * (255 / (high - low)))
-    largest = np.maximum(stored.max(axis=(1, 2), keepdims=True), 1)
-    restored: Frame = np.rint(low + stored * ((high - low) / largest)).astype(np.uint16)
+    stored = store(seen)
+    low, high = stored.low[:, None, None], stored.high[:, None, None]
+    largest = np.maximum(stored.img.max(axis=(1, 2), keepdims=True), 1)
+    restored: Frame = np.rint(low + stored.img * ((high - low) / largest)).astype(np.uint16)
     return restored
 
 
@@ -71,10 +89,12 @@ def _scatter(number: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     return [(int(row), int(column)) for row, column in np.clip(middles, 8, FRAME_SIDE_PX - 9)]
 
 
-def _place(field: Planes, patch: Planes, middle: tuple[int, int]) -> Crop:
+def place(field: Planes, patch: Planes, middle: tuple[int, int]) -> Crop:
     """Add an object to the field; gives the crop that ACCEPT would cut."""
     half = patch.shape[1] // 2
-    rows, columns = (slice(max(at - half, 0), min(at + half, FRAME_SIDE_PX)) for at in middle)
+    rows, columns = (
+        slice(max(at - half, 0), min(at + half, side)) for at, side in zip(middle, field.shape[1:], strict=True)
+    )
     top, left = rows.start - middle[0] + half, columns.start - middle[1] + half
     inner = patch[:, top : top + rows.stop - rows.start, left : left + columns.stop - columns.start]
     field[:, rows, columns] += inner
@@ -97,34 +117,42 @@ def _grown(hit: npt.NDArray[np.bool_]) -> slice:
     return slice(max(first - margin, 0), min(last + margin, len(hit)))
 
 
-def _empty_field(stain: Stain, rng: np.random.Generator) -> Planes:
-    """Background with haze, uneven light and faint scan lines, in counts."""
-    field = np.empty((len(CHANNELS), FRAME_SIDE_PX, FRAME_SIDE_PX), np.float32)
-    light = 1 - np.float32(0.08) * np.linspace(-1, 1, FRAME_SIDE_PX, dtype=np.float32) ** 2
-    common = _enlarged(rng.standard_normal((9, 9), dtype=np.float32))
+def empty_field(stain: Stain, rng: np.random.Generator, shape: tuple[int, int]) -> Planes:
+    """Background with haze, uneven light and faint scan lines, in counts, float32 (4, *shape)."""
+    field = np.empty((len(CHANNELS), *shape), np.float32)
+    down, across = (1 - np.float32(0.08) * np.linspace(-1, 1, side, dtype=np.float32) ** 2 for side in shape)
+    common = _haze(9, shape, rng)
     for channel, counts in enumerate(stain.background_counts):
-        own = _enlarged(rng.standard_normal((12, 12), dtype=np.float32))
+        own = _haze(12, shape, rng)
         haze = np.exp(np.float32(0.06) * common + np.float32(0.05) * own)
-        lines = np.float32(0.8) * rng.standard_normal((FRAME_SIDE_PX, 1), dtype=np.float32)
-        field[channel] = np.float32(counts) * haze * light[:, None] * light[None, :] + lines
+        lines = np.float32(0.8) * rng.standard_normal((shape[0], 1), dtype=np.float32)
+        field[channel] = np.float32(counts) * haze * down[:, None] * across[None, :] + lines
     return field
 
 
-def _enlarged(coarse: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Interpolate a coarse square to the size of a frame."""
-    where = np.linspace(0, len(coarse) - 1.001, FRAME_SIDE_PX, dtype=np.float32)
-    at, part = where.astype(int), where % 1
+def _haze(spots: int, shape: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Dice `spots` to every `FRAME_SIDE_PX` pixels, interpolated to the size of a frame."""
+    coarse = rng.standard_normal([round(spots * side / FRAME_SIDE_PX) for side in shape], dtype=np.float32)
+    down, across = (
+        np.linspace(0, spots_a_side - 1.001, side, dtype=np.float32)
+        for spots_a_side, side in zip(coarse.shape, shape, strict=True)
+    )
+    at, part = down.astype(int), down % 1
     rows = coarse[at] * (1 - part)[:, None] + coarse[at + 1] * part[:, None]
+    at, part = across.astype(int), across % 1
     whole: npt.NDArray[np.float32] = rows[:, at] * (1 - part) + rows[:, at + 1] * part
     return whole
 
 
-def _through_camera(counts: Planes, rng: np.random.Generator) -> Planes:
+def through_camera(counts: Planes, rng: np.random.Generator) -> Planes:
     """Add shot noise, read noise, dead and hot pixels; clip at 12 bit."""
     noise = rng.standard_normal(counts.shape, dtype=np.float32)
-    seen: Planes = counts + noise * np.sqrt(np.float32(0.6) * np.maximum(counts, 0) + np.float32(16))
+    seen: Planes = counts + noise * np.sqrt(
+        np.float32(COUNTS_PER_ELECTRON) * np.maximum(counts, 0) + np.float32(READ_VARIANCE)
+    )
+    dead = round(DEAD_PIXELS * counts[0].size / FRAME_SIDE_PX**2)
     for channel in seen:
         for level in (0.0, rng.uniform(300, 900)):
-            rows, columns = rng.integers(0, FRAME_SIDE_PX, (2, DEAD_PIXELS))
+            rows, columns = (rng.integers(0, side, dead) for side in counts.shape[1:])
             channel[rows, columns] = level
     return np.clip(seen, 0, HIGHEST_COUNT)
