@@ -1,5 +1,6 @@
 """The clinical table: what a laboratory knows of its samples, checked row by row and pseudonymised."""
 
+import csv
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,8 @@ NUMBERS = (
     "age",
     "ecog",
 )
+WHOLE = ("manual_ctc", "os_event", "pfs_event", "ecog")
+OF_PATIENT = ("cancer_type", "os_months", "os_event", "pfs_months", "pfs_event")  # counted from registration
 TEXTS = ("line_of_therapy", "site", "instrument")
 COVARIATE = "covariate_"
 
@@ -32,13 +35,18 @@ def read_clinical(path: Path, key: bytes) -> tuple[pd.DataFrame, dict[str, str]]
     refused with the row named, all rows at once (`BadInput`); nothing is corrected.
     """
     try:
-        raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        header = path.read_text(encoding="utf-8-sig").splitlines()[0]
     except FileNotFoundError:
         raise BadInput(f"{path}: no such clinical table; name it with --clinical") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
         raise BadInput(
             f"{path}: not readable as a UTF-8 CSV table ({' '.join(str(error).split())}); save it again"
         ) from None
+    names = [name.strip() for name in next(csv.reader([header]))]
+    twice = sorted({name for name in names if names.count(name) > 1 or not name})
+    if twice:  # pandas would rename the second one
+        raise BadInput(f"{path}: columns {twice} have no name or the same one; give each column a name of its own")
     missing = [name for name in REQUIRED if name not in raw.columns]
     if missing:
         raise BadInput(f"{path}: columns {missing} are missing; expected at least {list(REQUIRED)}")
@@ -75,11 +83,21 @@ def _mistakes(raw: pd.DataFrame) -> list[str]:
             found.append(f"line {number}: sample_kind is {row['sample_kind']!r}, expected one of {SAMPLE_KINDS}")
         for name in NUMBERS:
             found += _number_mistake(number, name, row.get(name, ""))
-    for sample in raw["sample"][raw["sample"].duplicated()].unique():
-        found.append(f"sample {sample!r} stands in more than one line")
-    of_patient = raw.groupby("patient")["cancer_type"].nunique()
-    found += [f"patient {patient!r} has more than one cancer type" for patient in of_patient[of_patient > 1].index]
+    # Lines and no names: these sentences go into logs.
+    line_of = pd.Series(range(2, len(raw) + 2), index=raw.index)
+    for _, lines in line_of.groupby(raw["sample"]):
+        if len(lines) > 1:
+            found.append(f"lines {_listed(lines)} are about the same sample")
+    for name in OF_PATIENT:
+        known = raw[raw[name] != ""] if name in raw else raw.iloc[:0].assign(**{name: ""})
+        for _, values in known.groupby("patient")[name]:
+            if values.nunique() > 1:
+                found.append(f"lines {_listed(line_of[values.index])}: one patient with more than one {name}")
     return found
+
+
+def _listed(lines: "pd.Series[int]") -> str:
+    return ", ".join(str(line) for line in lines[:5])
 
 
 def _number_mistake(line: int, name: str, text: str) -> list[str]:
@@ -93,6 +111,8 @@ def _number_mistake(line: int, name: str, text: str) -> list[str]:
     low, high = allowed.get(name, (0, 100_000))
     if name == "draw_day":
         low = -100_000
-    if not low <= value <= high or (name.endswith("_event") and value not in (0, 1)):
+    if not low <= value <= high:
         return [f"line {line}: {name} is {text}, expected {low} to {high}"]
+    if name in WHOLE and value != round(value):
+        return [f"line {line}: {name} is {text}, expected a whole number"]
     return []

@@ -2,6 +2,21 @@
 
 Raw pixels are uint16 counts of shape (planes, height, width) whose first three planes are CD45, DAPI, CK. An array that
 already went through a recipe is uint8 of shape (80, 80, 3) and is refused here, so nothing is transformed twice.
+
+The recipes, by the steps of Zeune et al. 2020 (Methods, "Image preprocessing" and "Training parameters and set-up"):
+
+=========  ========================================  ==================  ====================  =================
+recipe     background, over the true thumbnail       counts to 8 bit     window                source
+=========  ========================================  ==================  ====================  =================
+paper      each plane's 10th percentile subtracted   x >> 4              zeros around, or a    the paper, but for
+                                                                         centre crop           the order (below)
+asinh      the same                                  asinh, see          the same              ours, measured
+                                                     `to_input`
+given      none: the source did it                   none                the same              the source
+=========  ========================================  ==================  ====================  =================
+
+The paper casts and pads before it subtracts "the lowest 10 % of the intensity values present". A thumbnail with 10 % or
+more of padding then has a background of 0 and nothing is subtracted, so here the background comes first.
 """
 
 import io
@@ -18,7 +33,7 @@ from ctcml.records import PIXEL_SIZE_UM, PLANES
 
 Counts = NDArray[np.uint16]
 Picture = NDArray[np.uint8]
-Recipe = Literal["asinh", "paper"]
+Recipe = Literal["asinh", "paper", "given"]
 
 SIZE = 80  # pixels a side of the network's input (paper, Methods)
 FULL_SCALE = 4095  # largest value of the 12-bit camera
@@ -35,7 +50,11 @@ def recipe_tag(recipe: Recipe, *, background_percentile: float, asinh_scale: flo
     'asinh-v1(p10,60)'
     >>> recipe_tag("paper", background_percentile=10.0, asinh_scale=60.0)
     'paper-v1(p10)'
+    >>> recipe_tag("given", background_percentile=10.0, asinh_scale=60.0)
+    'given-v1'
     """
+    if recipe == "given":
+        return "given-v1"
     scale = f",{asinh_scale:g}" if recipe == "asinh" else ""
     return f"{recipe}-v1(p{background_percentile:g}{scale})"
 
@@ -56,8 +75,9 @@ def to_input(pixels: Counts, *, recipe: Recipe, background_percentile: float, as
     """Make one thumbnail the network's input: uint8 (80, 80, 3), planes CD45, DAPI, CK.
 
     Background is subtracted a plane over the true thumbnail, then the recipe's curve, then symmetric zero padding, or
-    a centre crop where the thumbnail is larger. `asinh` = round(255·asinh(x/scale)/asinh(4095/scale)); `paper` casts
-    12 bit to 8 bit (x >> 4; Zeune et al. 2020 cast before they subtract, here the subtraction is first: it loses less).
+    a centre crop where the thumbnail is larger (the manifest flags it as `oversize`). `asinh` =
+    round(255·asinh(x/scale)/asinh(4095/scale)): linear below `scale` counts, logarithmic above, so dim CD45 keeps
+    its grey levels. `paper` casts 12 bit to 8 bit (x >> 4). Camera counts have no recipe `given`: `BadInput`.
     """
     images = to_inputs([pixels], recipe=recipe, background_percentile=background_percentile, asinh_scale=asinh_scale)
     return images.squeeze(0)
@@ -78,6 +98,48 @@ def to_inputs(
     return images
 
 
+def to_given(pixels: Counts, *, bit_depth: int) -> Picture:
+    """Make a thumbnail that came preprocessed the network's input as it is: uint8 (80, 80, 3), padded or cropped only.
+
+    Values of 8 bit stay; those of 16 bit, 65535 times the source's 0 to 1, become round(x / 257), which is exact for
+    what was 8 bit once. Raises `BadInput` for another depth, or values above it.
+
+    >>> to_given(np.full((3, 80, 80), 257 * 9, np.uint16), bit_depth=16).max()
+    np.uint8(9)
+    """
+    planes = _three_planes(pixels)
+    _check_depth(planes, bit_depth)
+    grey = planes if bit_depth == 8 else np.round(planes / 257)
+    image = np.zeros((SIZE, SIZE, len(PLANES)), dtype=np.uint8)
+    inside, kept = _window(planes.shape[1:])
+    image[inside] = grey[:, kept[0], kept[1]].transpose(1, 2, 0)
+    return image
+
+
+def to_camera_scale(pixels: Counts, *, bit_depth: int, restored: bool, recipe: str) -> Counts:
+    """Return the pixels of any source on the camera's 12-bit scale, uint16 of the same shape.
+
+    Camera counts, and 8-bit frames whose range was `restored` from their tags, are on it. Other 8-bit values are
+    multiplied by 16: without the tags nothing better is known. Preprocessed pixels (`recipe` is not empty) are brought
+    there for the eye alone: 8 bit times 16, 16 bit divided by 16. Raises `BadInput` for values above the depth.
+
+    >>> to_camera_scale(np.full((3, 1, 1), 255, np.uint16), bit_depth=8, restored=False, recipe="").ravel().tolist()
+    [4080, 4080, 4080]
+    """
+    if restored or (bit_depth != 8 and not recipe):
+        return pixels
+    _check_depth(pixels, bit_depth)
+    return pixels * np.uint16(16) if bit_depth == 8 else pixels // np.uint16(16)
+
+
+def _check_depth(pixels: Counts, bit_depth: int) -> None:
+    if bit_depth not in (8, 16) or int(pixels.max(initial=0)) >> bit_depth:
+        raise BadInput(
+            f"pixels go up to {pixels.max(initial=0)} at {bit_depth} bit, expected 8 or 16 bit and values that fit; take"
+            " the sample in again"
+        )
+
+
 @cache
 def _curve(recipe: Recipe, asinh_scale: float) -> Picture:
     """The recipe's curve for every uint16 value: a table is exact and ten times as fast as the formula."""
@@ -87,7 +149,9 @@ def _curve(recipe: Recipe, asinh_scale: float) -> Picture:
     elif recipe == "paper":
         bent = counts >> 4
     else:
-        raise BadInput(f"recipe {recipe!r}: expected 'asinh' or 'paper'; correct image.recipe in params.yaml")
+        raise BadInput(
+            f"recipe {recipe!r}: expected 'asinh' or 'paper' for camera counts; correct image.recipe in params.yaml"
+        )
     curve: Picture = np.clip(np.round(bent), 0, 255).astype(np.uint8)
     return curve
 

@@ -1,44 +1,67 @@
-"""Intake: from an export on disk to packed, pseudonymised thumbnails; nothing is lost and nothing is taken in twice."""
+"""Intake: from what a laboratory has on disk to packed, pseudonymised thumbnails; nothing is lost and nothing is doubled."""
 
-import csv
 import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
-from ctcml.accept import ExportedSample, Refused, find_samples, read_sample
+from ctcml.cartridges import Cartridge
 from ctcml.clinical import COVARIATE, read_clinical
-from ctcml.errors import BadInput
+from ctcml.errors import BadInput, BrokenRecord, ServiceDown
+from ctcml.historic import HistoricLabel, read_historic, record_historic
 from ctcml.identity import pseudonym
-from ctcml.ledger import Draft, Ledger
-from ctcml.records import CLASS_ID, Patient, Role
-from ctcml.shards import Packed, content_hash, pack_shard
+from ctcml.ledger import Draft, Ledger, withdrawn_patients
+from ctcml.packing import PackedSample, PackingJob, is_known, pack_sample, verify_sample, write_receipt
+from ctcml.quarantine import set_aside, write_overview
+from ctcml.records import PLANES, Patient, Role
+from ctcml.sources import Source, find_sources, kind_of
 from ctcml.splits import assign_patients
-from ctcml.tables import CLINICAL, MANIFEST, atomic_path, read_folder, read_table, write_table
+from ctcml.tables import CLINICAL, MANIFEST, read_folder, read_table, write_table
+from ctcml.thumbnails import Refused, checked_page_order
 from ctcml.workspace import Workspace
 
-QUARANTINE_COLUMNS = ("source", "file", "reason")
-WINDOW = 80  # pixels; larger objects are cropped by the network's recipe
+FEW_SAMPLES = 8  # up to here, starting processes costs more than it saves
+
+Progress = Callable[[int, int], None]  # samples done, of how many
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What one intake did."""
+    """What one intake did; `samples_grown` are samples known before that brought further objects."""
 
     samples: int
     samples_known: int
+    samples_grown: int
     thumbnails: int
     refused: int
     patients: int
     historic_labels: int
     historic_labels_refused: int
     clinical_without_export: int
+
+    @property
+    def anything_new(self) -> bool:
+        return bool(self.samples or self.samples_grown or self.patients or self.historic_labels)
+
+    def __str__(self) -> str:
+        """One line for the person who takes in."""
+        parts = [f"{self.thumbnails} thumbnails of {self.samples} new samples taken in, {self.samples_known} known"]
+        if self.samples_grown:
+            parts.append(f"{self.samples_grown} known samples have more objects than before")
+        if self.historic_labels or self.historic_labels_refused:
+            parts.append(f"{self.historic_labels} labels from before, {self.historic_labels_refused} refused")
+        if self.clinical_without_export:
+            parts.append(f"{self.clinical_without_export} rows of the clinical table without a sample here")
+        parts.append(f"{self.refused} refused" + (" (see quarantine/refused.csv)" if self.refused else ""))
+        return "; ".join(parts)
 
 
 def take_in(
@@ -51,126 +74,151 @@ def take_in(
     block: tuple[int, int, int],
     seed: int,
     now: datetime,
+    page_order: tuple[str, ...] = PLANES,
+    verify: bool = False,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Taken:
-    """Pack every new sample of an ACCEPT export into a shard and a manifest, and record patients and historic labels.
+    """Pack what is new below `export` into shards and manifests, and record patients and labels from before.
 
-    `block` holds patients per block for train, steering and sealed. A killed intake is finished by the next one: a sample
-    counts as taken once its manifest is there. Raises `BadInput` before anything is written when the export or the
-    clinical table as a whole cannot be used.
+    `block` holds patients per block for train, steering and sealed; patients who have withdrawn are refused. A sample
+    whose files have the names, sizes and times of last time is not read again, unless `verify`. A killed intake is
+    finished by the next one. Raises `BadInput` before anything is written when the export or a table as a whole cannot be used, and
+    `ServiceDown` while another intake is at work.
     """
-    if not export.is_dir():
-        raise BadInput(f"{export}: no such folder; name the folder that holds the ACCEPT results")
-    samples = find_samples(export)
-    if not samples:
+    checked_page_order(page_order)
+    if not export.exists():
+        raise BadInput(f"{export}: no such folder; name the folder that holds the thumbnails or cartridges")
+    sources, refused = find_sources(export)
+    if not sources and not refused:
         raise BadInput(
-            f"{export}: no sample folder with thumbnails (frames/<sample>/Thumbs) found; name the ACCEPT results folder"
+            f"{export}: no sample folder with thumbnails (frames/<sample>/Thumbs), no manifest.csv, no labelled array and no"
+            " cartridge found; name the folder that holds one"
         )
     table, uid_of = read_clinical(clinical, key)
-    labels = (
-        read_historic(historic) if historic else pd.DataFrame(columns=["sample", "object_index", "label", "source"])
-    )
-    known, refused = _usable(samples, uid_of)
-    new = [one for one in known if not (ws.manifest / f"{uid_of[one.sample_id]}.parquet").exists()]
-    quarantine(refused, export, ws)
-    _write_clinical(table, ws)
+    labels = read_historic(historic) if historic else None
+    patient_of = dict(zip(table["sample_uid"], table["patient_uid"], strict=True))
     ledger = Ledger(ws.ledger)
-    patients = _assign(table, ledger, block=block, seed=seed, now=now)
-    thumbnails = 0
-    for done, (sample, count, bad) in enumerate(_pack_all(new, table, uid_of, ws, key, workers), start=1):
-        thumbnails += count
-        refused += bad
-        quarantine(bad, sample.folder, ws)
-        if progress:
-            progress(done, len(new))
-    written, unusable = _record_historic(labels, uid_of, ws, ledger, key, now)
-    quarantine(unusable, export, ws)
-    return Taken(
-        samples=len(new),
-        samples_known=len(known) - len(new),
-        thumbnails=thumbnails,
-        refused=len(refused),
-        patients=patients,
-        historic_labels=written,
-        historic_labels_refused=len(unusable),
-        clinical_without_export=len(set(uid_of) - {one.sample_id for one in samples}),
-    )
+    with _only_intake(ws):
+        sweep(ws.data)
+        withdrawn = withdrawn_patients(ledger.events(), key, set(patient_of.values()))
+        usable, unusable = _usable(sources, uid_of, {uid for uid, who in patient_of.items() if who in withdrawn})
+        refused += unusable
+        table = table[~table["patient_uid"].isin(withdrawn)]
+        jobs = [
+            PackingJob(
+                source=one,
+                sample_uid=uid_of[one.sample_id],
+                patient_uid=patient_of[uid_of[one.sample_id]],
+                ws=ws,
+                key=key,
+                page_order=page_order,
+                now=now,
+            )
+            for one in usable
+            if verify or not is_known(one, uid_of[one.sample_id], ws, key)
+        ]
+        set_aside(refused, source=export.name, folder=export, quarantine=ws.quarantine, now=now)
+        _write_clinical(table, ws)
+        patients = _assign(table, ledger, block=block, seed=seed, now=now)
+        packed = []
+        for done, one in enumerate(_pack_all(jobs, workers or os.cpu_count() or 1), start=1):
+            packed.append(one)
+            if not one.labels:
+                write_receipt(one, ws)
+            if progress:
+                progress(done, len(jobs))
+        written, unlabelled = record_historic(
+            _labels(labels, packed, uid_of, key), _cells(ws, labels, packed), ledger, now=now
+        )
+        for one in packed:
+            write_receipt(one, ws)
+        set_aside(unlabelled, source=f"{export.name} labels", folder=export, quarantine=ws.quarantine, now=now)
+        write_overview(ws.quarantine)
+        taken = Taken(
+            samples=sum(not one.grown and not one.known for one in packed),
+            samples_known=len(usable) - len(jobs) + sum(bool(one.known) and not one.grown for one in packed),
+            samples_grown=sum(one.grown for one in packed),
+            thumbnails=sum(one.new for one in packed),
+            refused=len(refused) + sum(one.refused for one in packed),
+            patients=patients,
+            historic_labels=written,
+            historic_labels_refused=len(unlabelled),
+            clinical_without_export=len(set(uid_of) - {one.sample_id for one in sources}),
+        )
+        _record(taken, usable, page_order, ledger, now)
+    return taken
 
 
-def _usable(samples: list[ExportedSample], uid_of: dict[str, str]) -> tuple[list[ExportedSample], list[Refused]]:
-    """Sort out the samples that would be miscounted or could belong to nobody."""
-    times = Counter(one.sample_id for one in samples)
+def verify_data(ws: Workspace, *, workers: int | None = None, progress: Progress | None = None) -> int:
+    """Hash every shard and every picture again; returns how many cells hold, `BrokenRecord` names what does not."""
+    cells = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "sample_uid"])
+    samples = sorted(cells["sample_uid"].unique())
+    wrong: list[str] = []
+    with ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
+        for done, found in enumerate(pool.map(verify_sample, [ws] * len(samples), samples, chunksize=8), start=1):
+            wrong += found
+            if progress:
+                progress(done, len(samples))
+    if wrong:
+        raise BrokenRecord(f"{len(wrong)} shard(s) do not verify: " + "; ".join(wrong[:5]))
+    return len(cells)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed intake left unfinished below `data/`, or the next data version would hold it."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith("."):
+                (Path(place) / name).unlink()
+
+
+@contextmanager
+def _only_intake(ws: Workspace) -> Iterator[None]:
+    ws.private.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = FileLock(ws.private / "intake.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ServiceDown(f"{ws.root}: another intake is at work; wait until it has ended") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _usable(
+    sources: Sequence[Source], uid_of: dict[str, str], withdrawn: Collection[str]
+) -> tuple[list[Source], list[Refused]]:
+    """Sort out the samples that would be miscounted, could belong to nobody, or may not be used."""
+    times = Counter(one.sample_id for one in sources)
     usable, refused = [], []
-    for one in samples:
+    for one in sources:
         if one.sample_id not in uid_of:
-            refused.append(Refused(file=one.sample_id, reason="sample has no row in the clinical table"))
+            reason = "sample has no row in the clinical table"
+        elif uid_of[one.sample_id] in withdrawn:
+            reason = "the patient has withdrawn; delete the files"
         elif times[one.sample_id] > 1:
             reason = f"exported {times[one.sample_id]} times below this folder; take in one of the exports"
-            refused.append(Refused(file=one.sample_id, reason=reason))
-        elif not one.all_events:
+        elif getattr(one, "events", "all") == "selection":
             reason = "only a selection was exported, a capped random draw; export all events, or the counts are wrong"
-            refused.append(Refused(file=one.sample_id, reason=reason))
         else:
             usable.append(one)
+            continue
+        refused.append(Refused(file=one.sample_id, reason=reason))
     return usable, refused
 
 
-def _pack_all(
-    new: list[ExportedSample],
-    table: pd.DataFrame,
-    uid_of: dict[str, str],
-    ws: Workspace,
-    key: bytes,
-    workers: int | None,
-) -> Iterator[tuple[ExportedSample, int, list[Refused]]]:
-    patient_of = dict(zip(table["sample_uid"], table["patient_uid"], strict=True))
-    jobs = [(one, uid_of[one.sample_id], patient_of[uid_of[one.sample_id]], ws, key) for one in new]
-    if not jobs:
-        return
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-        for one, (count, bad) in zip(new, pool.map(_pack_one, jobs), strict=True):
-            yield one, count, bad
-
-
-def _pack_one(job: tuple[ExportedSample, str, str, Workspace, bytes]) -> tuple[int, list[Refused]]:
-    sample, sample_uid, patient_uid, ws, key = job
-    found, refused = read_sample(sample)
-    packed = [
-        Packed(
-            cell_uid=pseudonym(key, "cell", sample.sample_id, str(one.object_index)),
-            sample_uid=sample_uid,
-            object_index=one.object_index,
-            planes=one.planes,
-            pixels=one.pixels,
-            mask=one.mask,
-            source_bit_depth=one.source_bit_depth,
-            source_order=one.source_order,
-            restore_low=(),
-            restore_high=(),
-            content_sha256=content_hash(one.planes, one.pixels),
-        )
-        for one in found
-    ]
-    shard_sha256 = pack_shard(packed, ws.shards / f"{sample_uid}.parquet")
-    manifest = pd.DataFrame(
-        {
-            "cell_uid": [one.cell_uid for one in packed],
-            "sample_uid": sample_uid,
-            "patient_uid": patient_uid,
-            "object_index": [one.object_index for one in packed],
-            "height": [one.pixels.shape[1] for one in packed],
-            "width": [one.pixels.shape[2] for one in packed],
-            "has_mask": [one.mask is not None for one in packed],
-            "oversize": [max(one.pixels.shape[1:]) > WINDOW for one in packed],
-            "proposed": pd.array([one.proposed for one in found], dtype="boolean"),
-            "content_sha256": [one.content_sha256 for one in packed],
-            "shard_sha256": shard_sha256,
-        }
-    )
-    # The manifest is written last: a sample without one is taken in again from the start.
-    write_table(manifest, MANIFEST, ws.manifest / f"{sample_uid}.parquet")
-    return len(packed), refused
+def _pack_all(jobs: Sequence[PackingJob], workers: int) -> Iterator[PackedSample]:
+    """Take in samples side by side; a cartridge is large enough to have all processes to itself."""
+    alone = [replace(job, workers=workers) for job in jobs if isinstance(job.source, Cartridge)]
+    together = [job for job in jobs if not isinstance(job.source, Cartridge)]
+    if workers == 1 or len(together) <= FEW_SAMPLES:
+        yield from map(pack_sample, together)
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            yield from pool.map(pack_sample, together, chunksize=2)
+    yield from map(pack_sample, alone)
 
 
 def _write_clinical(table: pd.DataFrame, ws: Workspace) -> None:
@@ -207,61 +255,34 @@ def _assign(table: pd.DataFrame, ledger: Ledger, *, block: tuple[int, int, int],
     return len(roles)
 
 
-def read_historic(path: Path) -> pd.DataFrame:
-    """Labels from before ctcml: columns sample, object_index, label, source (both readers agreed)."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise BadInput(f"{path}: not readable as a CSV table ({' '.join(str(error).split())}); save it again") from None
-    wanted = ["sample", "object_index", "label", "source"]
-    if list(table.columns) != wanted:
-        raise BadInput(f"{path}: columns {list(table.columns)}, expected {wanted}; rename them")
-    return table
-
-
-def _record_historic(
-    labels: pd.DataFrame, uid_of: dict[str, str], ws: Workspace, ledger: Ledger, key: bytes, now: datetime
-) -> tuple[int, list[Refused]]:
-    cells = set(read_folder(ws.manifest, MANIFEST, columns=["cell_uid"])["cell_uid"])
-    done = {event.body["cell_uid"] for event in ledger.events("historic_label")}
-    classes = {event.body["class_id"] for event in ledger.events("class_added")}
-    drafts, unusable = [], []
-    for line, row in enumerate(labels.to_dict("records"), start=2):
-        cell_uid = pseudonym(key, "cell", row["sample"], row["object_index"])
-        if row["label"] not in classes or not CLASS_ID.fullmatch(row["label"]):
-            unusable.append(
-                Refused(file=f"historic labels, line {line}", reason=f"class {row['label']!r} is not registered")
+def _labels(
+    table: pd.DataFrame | None, packed: Sequence[PackedSample], uid_of: dict[str, str], key: bytes
+) -> Iterator[HistoricLabel]:
+    for one in packed:
+        for cell_uid, label in one.labels.items():
+            yield HistoricLabel(
+                where=f"{one.sample_id}, {cell_uid}", cell_uid=cell_uid, label=label, source="came with the images"
             )
-        elif row["sample"] not in uid_of or cell_uid not in cells:
-            unusable.append(Refused(file=f"historic labels, line {line}", reason="no such thumbnail in the manifest"))
-        elif cell_uid not in done:
-            drafts.append(
-                Draft(
-                    kind="historic_label",
-                    by=row["source"],
-                    why="labelled before ctcml",
-                    body={"cell_uid": cell_uid, "class_id": row["label"], "source": row["source"]},
-                )
-            )
-    ledger.append(drafts, now=now)
-    return len(drafts), unusable
+    for line, row in enumerate(table.to_dict("records") if table is not None else [], start=2):
+        known = row["sample"] in uid_of  # a label of a sample without a clinical row belongs to nobody
+        yield HistoricLabel(
+            where=f"historic labels, line {line}",
+            cell_uid=pseudonym(key, "cell", row["sample"], row["object_index"]) if known else "",
+            label=row["label"],
+            source=row["source"],
+        )
 
 
-def quarantine(refused: list[Refused], folder: Path, ws: Workspace) -> None:
-    """Keep what was refused, with its reason, in `quarantine/refused.csv`; regular files are copied beside it."""
-    if not refused:
-        return
-    ws.quarantine.mkdir(parents=True, exist_ok=True, mode=0o700)
-    table = ws.quarantine / "refused.csv"
-    rows = {(folder.name, one.file, one.reason) for one in refused}
-    if table.exists():
-        with table.open(newline="", encoding="utf-8") as file:
-            rows |= {(row[0], row[1], row[2]) for row in csv.reader(file)} - {QUARANTINE_COLUMNS}
-    with atomic_path(table) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([QUARANTINE_COLUMNS, *sorted(rows)])
-    for one in refused:
-        source = folder / one.file
-        if source.is_file() and not source.is_symlink() and source.resolve().is_relative_to(folder.resolve()):
-            target = ws.quarantine / folder.parent.name / Path(one.file).name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+def _cells(ws: Workspace, table: pd.DataFrame | None, packed: Sequence[PackedSample]) -> set[str]:
+    if table is None and not any(one.labels for one in packed):
+        return set()
+    return set(read_folder(ws.manifest, MANIFEST, columns=["cell_uid"])["cell_uid"])
+
+
+def _record(
+    taken: Taken, sources: Sequence[Source], page_order: tuple[str, ...], ledger: Ledger, now: datetime
+) -> None:
+    if taken.anything_new:
+        kinds = dict(Counter(kind_of(one) for one in sources))
+        body = {**vars(taken), "kinds": kinds, "page_order": list(page_order)}
+        ledger.append([Draft(kind="intake", by="intake", why="new samples, objects or labels", body=body)], now=now)

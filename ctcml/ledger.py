@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from ctcml.errors import BrokenRecord
+from ctcml.identity import pseudonym
 from ctcml.records import Purpose, Reading
 from ctcml.tables import atomic_path
 
@@ -29,7 +30,8 @@ KINDS = (
     "queued",  # body: cell_uid, purpose, reason, occasion
     "reading",  # body: read_uid, cell_uid, reader, label, name (of a new class), occasion, purpose, lead_time_s, source
     "settlement",  # body: cell_uid, class_id, how, purpose
-    "intake",  # body: counts of one export
+    "intake",  # body: counts of one intake, kinds of sources, page order
+    "withdrawal",  # body: withdrawn_uid, counts of samples and cells, models trained with them, data versions that hold them
     "data_version",
     "training",
     "sealed_look",
@@ -97,7 +99,7 @@ def _parse(raw: bytes, number: int, path: Path) -> Event:
 
 
 class Ledger:
-    """The ledger in one file; safe under several writers on one machine.
+    """The ledger in one file, safe under several writers on one machine; or a snapshot of it: a folder of segments.
 
     >>> import tempfile
     >>> ledger = Ledger(Path(tempfile.mkdtemp()) / "ledger.jsonl")
@@ -158,32 +160,35 @@ class Ledger:
 
     def events(self, *kinds: str) -> Iterator[Event]:
         """All events in order, each checked against its own hash and the chain; optionally of some kinds only."""
-        if not self.path.exists():
-            return
         prev = GENESIS
-        with self.path.open("rb") as file:
-            for number, raw in enumerate(file):
-                if not raw.endswith(b"\n"):
-                    return  # torn by a crash: never acknowledged to anybody
-                event = _parse(raw, number + 1, self.path)
-                if event.prev != prev or event.seq != number:
-                    raise BrokenRecord(
-                        f"{self.path}: line {number + 1} does not follow the line before it; bring the ledger back from its last data version"
-                    )
-                prev = event.hash
-                if not kinds or event.kind in kinds:
-                    yield event
+        for number, raw in enumerate(line for file in self._files() for line in _lines(file)):
+            if not raw.endswith(b"\n"):
+                return  # torn by a crash: never acknowledged to anybody
+            event = _parse(raw, number + 1, self.path)
+            if event.prev != prev or event.seq != number:
+                raise BrokenRecord(
+                    f"{self.path}: line {number + 1} does not follow the line before it; bring the ledger back from its last data version"
+                )
+            prev = event.hash
+            if not kinds or event.kind in kinds:
+                yield event
 
     def head(self) -> Head:
         """Length and last hash; reads the last whole line only."""
-        if not self.path.exists():
+        files = self._files()
+        if not files:
             return Head(length=0, hash=GENESIS)
-        whole = self.path.read_bytes()
+        whole = files[-1].read_bytes()
         lines = whole[: whole.rfind(b"\n") + 1].splitlines()
         if not lines:
             return Head(length=0, hash=GENESIS)
         last = _parse(lines[-1], len(lines), self.path)
         return Head(length=last.seq + 1, hash=last.hash)
+
+    def _files(self) -> list[Path]:
+        if self.path.is_dir():
+            return sorted(self.path.glob("*.jsonl"))
+        return [self.path] if self.path.exists() else []
 
     def verify(self, anchor: Head | None = None) -> Head:
         """Walk the whole chain and compare it with an anchor; `BrokenRecord` names the first line that is wrong."""
@@ -209,12 +214,35 @@ def readings_of(events: Iterable[Event]) -> list[Reading]:
     ]
 
 
-def snapshot(ledger: Ledger, path: Path) -> Head:
-    """Copy the verified ledger into a data version; returns the head that the copy ends with."""
-    head = ledger.verify()
-    whole = ledger.path.read_bytes() if ledger.path.exists() else b""
-    with atomic_path(path) as unfinished:
-        unfinished.write_bytes(b"".join(whole.splitlines(keepends=True)[: head.length]))
+def withdrawn_uid(key: bytes, patient_uid: str) -> str:
+    """By what a patient who withdrew is recognised, without being named; nobody can go back from it to the patient."""
+    return pseudonym(key, "withdrawn", patient_uid)
+
+
+def withdrawn_patients(events: Iterable[Event], key: bytes, patient_uids: Iterable[str]) -> set[str]:
+    """Those among some patients who have withdrawn and may not be taken in again."""
+    gone = {event.body["withdrawn_uid"] for event in events if event.kind == "withdrawal"}
+    return {uid for uid in patient_uids if gone and withdrawn_uid(key, uid) in gone}
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as opened:
+        yield from opened
+
+
+def snapshot(ledger: Ledger, folder: Path) -> Head:
+    """Copy what is new of the verified ledger into a data version as one more segment; returns the head it ends with.
+
+    Segments are never changed, so each version stores only its own events. Raises `BrokenRecord` when the segments that
+    are there are not the beginning of this ledger.
+    """
+    frozen = Ledger(folder).verify()
+    head = ledger.verify(frozen)
+    if head.length > frozen.length:
+        new = [line for file in ledger._files() for line in _lines(file)][frozen.length : head.length]
+        # Twelve digits, so that names sort as numbers do.
+        with atomic_path(folder / f"{frozen.length + 1:012d}-{head.length:012d}.jsonl") as unfinished:
+            unfinished.write_bytes(b"".join(new))
     return head
 
 

@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ctcml.errors import BadParams
+from ctcml.records import CLASS_ID, FEATURES
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -26,9 +28,56 @@ class Simulate(Section):
 
 
 class Image(Section):
-    recipe: Literal["asinh", "paper"]
+    recipe: Literal["asinh", "paper", "given"]
     background_percentile: Annotated[float, Field(ge=0, le=100)]
     asinh_scale: Positive
+
+
+class Intake(Section):
+    page_order: tuple[str, ...]
+    schedule: str
+    quiet_minutes: Annotated[int, Field(ge=0)]
+
+
+class Bound(Section):
+    """One bound of a gate: the feature lies above `lower`, or at most at `upper` (ACCEPT's > and <=)."""
+
+    feature: str
+    lower: Number | None = None
+    upper: Number | None = Field(default=None, validate_default=True)
+
+    @field_validator("feature")
+    @classmethod
+    def feature_is_measured(cls, feature: str) -> str:
+        if feature not in FEATURES:
+            raise ValueError(f"no such feature; name one that is measured, such as {FEATURES[2]} or {FEATURES[-1]}")
+        return feature
+
+    @field_validator("upper")
+    @classmethod
+    def has_one_side(cls, upper: float | None, info: ValidationInfo) -> float | None:
+        # Not a check of the whole bound: that would wait until its feature is mended.
+        if "lower" in info.data and (info.data["lower"] is None) == (upper is None):
+            raise ValueError("a bound has either lower or upper; give one, and a second bound for the other")
+        return upper
+
+
+Linear = Annotated[tuple[Bound, ...], Field(min_length=1)]
+
+
+class Gates(Section):
+    review_set: Count
+    classes: dict[str, dict[str, Linear]]
+
+    @field_validator("classes")
+    @classmethod
+    def classes_are_ids(cls, classes: dict[str, dict[str, Linear]]) -> dict[str, dict[str, Linear]]:
+        wrong = [name for name in classes if not CLASS_ID.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"{wrong} are no class ids; write lower-case letters, digits and _")
+        if "other" in classes:
+            raise ValueError("'other' has no gate: its pool is what other gates let through wrongly; remove it")
+        return classes
 
 
 class Splits(Section):
@@ -125,6 +174,8 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0)]
     simulate: Simulate
     image: Image
+    intake: Intake
+    gates: Gates
     splits: Splits
     settlement: Settlement
     review: Review

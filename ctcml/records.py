@@ -8,6 +8,19 @@ from ctcml.errors import BadInput
 
 PIXEL_SIZE_UM = 0.64  # CellTracks Analyzer II, micrometres per pixel (ACCEPT)
 PLANES = ("CD45", "DAPI", "CK")  # order of planes in shards and in the network's input
+# Names of ACCEPT's features of channel 1 (CD45), 2 (DAPI) and 3 (CK), as `features.measure` gives them.
+FEATURES = (
+    *(
+        f"ch_{channel}_{name}"
+        for channel in range(1, len(PLANES) + 1)
+        for name in (
+            "Eccentricity", "Perimeter", "MeanIntensity", "MaxIntensity", "MedianIntensity", "Size",
+            "StandardDeviation", "Mass", "P2A",
+        )
+    ),
+    "ch_2_Overlay_ch_1",
+    "ch_2_Overlay_ch_3",
+)  # fmt: skip
 CLASS_ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 

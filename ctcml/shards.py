@@ -1,9 +1,13 @@
-"""Shards: all thumbnails of one sample in one Parquet file, written once, hashed by content, read back as arrays.
+"""Shards: the thumbnails of one sample in a Parquet file, written once, hashed by content, read back as arrays.
 
-A shard keeps the native crop, so any recipe can be applied later; `read_inputs` applies one while it streams.
+A shard keeps the native crop, so any recipe can be applied later; `read_inputs` applies one while it streams. What a later
+intake adds to a sample is a shard of its own beside the first: `<sample_uid>.parquet`, `<sample_uid>-2.parquet`, …
+`read_shard` gives the stored pixels; `read_pixels`, for people, and `read_inputs`, for the network, bring 8-bit frames
+without restoring tags to the camera's 12-bit scale first.
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +19,19 @@ from numpy.typing import NDArray
 
 from ctcml import tables
 from ctcml.errors import BadInput, BadTable, BrokenRecord
-from ctcml.images import SIZE, Counts, Picture, Recipe, to_inputs
+from ctcml.images import SIZE, Counts, Picture, Recipe, to_camera_scale, to_given, to_inputs
 from ctcml.records import PLANES
 
-PIXEL_COLUMNS = ["cell_uid", "height", "width", "planes", "pixels"]
+PIXEL_COLUMNS = ["cell_uid", "height", "width", "planes", "pixels", "source_bit_depth", "restore_low", "recipe"]
+FILE_NAME = re.compile(r"(?P<sample_uid>.+?)(-(?P<number>[1-9][0-9]*))?\.parquet")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Packed:
-    """One thumbnail of a shard; `pixels` is uint16 (planes, h, w), `mask` bool of the same shape or None."""
+    """One thumbnail of a shard; `pixels` is uint16 (planes, h, w), `mask` bool of the same shape or None.
+
+    `recipe` names the preprocessing that the source already applied; empty for camera counts.
+    """
 
     cell_uid: str
     sample_uid: str
@@ -35,6 +43,7 @@ class Packed:
     source_order: str
     restore_low: tuple[float, ...] = ()
     restore_high: tuple[float, ...] = ()
+    recipe: str = ""
     content_sha256: str = ""  # filled at birth when empty; a row read from a shard brings its own
 
     def __post_init__(self) -> None:
@@ -88,6 +97,31 @@ def pack_shard(thumbnails: Sequence[Packed], path: Path) -> str:
     return file_hash(path)
 
 
+def shard_paths(folder: Path, sample_uid: str) -> list[Path]:
+    """Return the files of one sample in a folder of shards or manifests: the first, then its supplements by number."""
+    found = [(_sample_and_number(path), path) for path in folder.glob(f"{sample_uid}*.parquet")]
+    return [path for (sample, _), path in sorted(found) if sample == sample_uid]
+
+
+def sample_uids(folder: Path) -> list[str]:
+    """Return the samples that have files in a folder of shards or manifests, in order of name."""
+    return sorted({_sample_and_number(path)[0] for path in folder.glob("*.parquet")})
+
+
+def _sample_and_number(path: Path) -> tuple[str, int]:
+    """
+    >>> _sample_and_number(Path("0af3.parquet")), _sample_and_number(Path("0af3-12.parquet"))
+    (('0af3', 1), ('0af3', 12))
+    """
+    match = FILE_NAME.fullmatch(path.name)
+    return (match["sample_uid"], int(match["number"] or 1)) if match else (path.stem, 1)
+
+
+def _existing(folder: Path, sample_uid: str) -> list[Path]:
+    """The shards of a sample; without any, the name that a reader then misses."""
+    return shard_paths(folder, sample_uid) or [folder / f"{sample_uid}.parquet"]
+
+
 def file_hash(path: Path) -> str:
     """Return the SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:
@@ -107,6 +141,7 @@ def _row(one: Packed) -> dict[str, Any]:
         "mask": b"" if one.mask is None else np.packbits(one.mask).tobytes(),
         "source_bit_depth": one.source_bit_depth,
         "restore_low": list(one.restore_low), "restore_high": list(one.restore_high),
+        "recipe": one.recipe,
         "content_sha256": one.content_sha256,
     }  # fmt: skip
 
@@ -149,6 +184,7 @@ def _unpack(row: dict[str, Any], path: Path) -> Packed:
         source_order=row["source_order"],
         restore_low=tuple(float(value) for value in row["restore_low"]),
         restore_high=tuple(float(value) for value in row["restore_high"]),
+        recipe=row["recipe"],
         content_sha256=row["content_sha256"],
     )
 
@@ -163,36 +199,59 @@ def _pixels(row: dict[str, Any], path: Path) -> tuple[tuple[str, ...], Counts]:
     return planes, np.frombuffer(row["pixels"], dtype="<u2").astype(np.uint16, copy=False).reshape(shape)
 
 
+def counts_of(one: Packed) -> Counts:
+    """Return a thumbnail's pixels on the camera's 12-bit scale (`images.to_camera_scale`)."""
+    return to_camera_scale(
+        one.pixels, bit_depth=one.source_bit_depth, restored=bool(one.restore_low), recipe=one.recipe
+    )
+
+
 def read_pixels(shards_folder: Path, sample_uid: str, cell_uids: Collection[str] | None = None) -> dict[str, Counts]:
-    """Return the raw pixels of a sample's cells, all or those named, by `cell_uid`; `BadInput` for unknown ones."""
-    path = shards_folder / f"{sample_uid}.parquet"
+    """Return the pixels of a sample's cells, all or those named, by `cell_uid`, on the camera's 12-bit scale.
+
+    They are for readers and pictures; `read_shard` gives the stored pixels. Raises `BadInput` for unknown cells.
+    """
     wanted = None if cell_uids is None else set(cell_uids)
-    rows = [row for row in _rows(path, PIXEL_COLUMNS) if wanted is None or row["cell_uid"] in wanted]
-    if wanted is not None and len(rows) != len(wanted):
-        missing = sorted(wanted - {row["cell_uid"] for row in rows})
+    found = {
+        row["cell_uid"]: _scaled(row, path)
+        for path in _existing(shards_folder, sample_uid)
+        for row in _rows(path, PIXEL_COLUMNS)
+        if wanted is None or row["cell_uid"] in wanted
+    }
+    if wanted is not None and len(found) != len(wanted):
         raise BadInput(
-            f"sample {sample_uid}: cells {missing[:3]} are not in its shard; check which sample they belong to"
+            f"sample {sample_uid}: cells {sorted(wanted - set(found))[:3]} are not in its shards; check which sample they"
+            " belong to"
         )
-    return {row["cell_uid"]: _pixels(row, path)[1] for row in rows}
+    return found
+
+
+def _scaled(row: dict[str, Any], path: Path) -> Counts:
+    depth, restored = int(row["source_bit_depth"]), len(row["restore_low"]) > 0
+    try:
+        return to_camera_scale(_pixels(row, path)[1], bit_depth=depth, restored=restored, recipe=row["recipe"])
+    except BadInput as error:
+        raise BrokenRecord(f"shard {path}: cell {row['cell_uid']}: {error}") from None
 
 
 def read_inputs(
     shards_folder: Path,
-    sample_uids: Collection[str] | None = None,
+    samples: Collection[str] | None = None,
     *,
     cell_uids: Collection[str] | None = None,
     recipe: Recipe,
     background_percentile: float,
     asinh_scale: float,
 ) -> tuple[list[str], Picture]:
-    """Return `cell_uid`s and their network input, uint8 (N, 80, 80, 3), by sample, then by object index.
+    """Return `cell_uid`s and their network input, uint8 (N, 80, 80, 3), by sample, then file, then object index.
 
-    `sample_uids` None means every shard of the folder; `cell_uids` narrows the choice, and each of them must be found
-    (`BadInput`). One shard at a time is held in memory beside the result.
+    `samples` None means every shard of the folder; `cell_uids` narrows the choice, and each of them must be found
+    (`BadInput`). One shard at a time is held in memory beside the result. Nothing is transformed twice: `BadInput` when
+    a cell came preprocessed and `recipe` is not `given`, or the reverse.
     """
-    samples = {path.stem for path in shards_folder.glob("*.parquet")} if sample_uids is None else set(sample_uids)
+    chosen_samples = sample_uids(shards_folder) if samples is None else sorted(set(samples))
     wanted = None if cell_uids is None else set(cell_uids)
-    paths = [shards_folder / f"{sample}.parquet" for sample in sorted(samples)]
+    paths = [path for sample in chosen_samples for path in _existing(shards_folder, sample)]
     # The names first: then the result is allocated once instead of being joined, which would need twice the memory.
     names = [_names(path, wanted) for path in paths]
     total = sum(len(some) for some in names)
@@ -206,14 +265,37 @@ def read_inputs(
         if chosen:
             keep = set(chosen)
             rows = [row for row in _rows(path, PIXEL_COLUMNS) if row["cell_uid"] in keep]
-            images[filled : filled + len(rows)] = to_inputs(
-                [_pixels(row, path)[1] for row in rows],
-                recipe=recipe,
-                background_percentile=background_percentile,
-                asinh_scale=asinh_scale,
-            )
+            images[filled : filled + len(rows)] = _inputs(rows, path, recipe, background_percentile, asinh_scale)
             filled += len(rows)
     return [name for some in names for name in some], images
+
+
+def _inputs(
+    rows: list[dict[str, Any]], path: Path, recipe: Recipe, background_percentile: float, asinh_scale: float
+) -> Picture:
+    for row in rows:
+        if bool(row["recipe"]) != (recipe == "given"):
+            what = f"came preprocessed ({row['recipe']})" if row["recipe"] else "holds camera counts"
+            fitting = "given" if row["recipe"] else "asinh or paper"
+            raise BadInput(
+                f"shard {path.name}: cell {row['cell_uid']} {what}, expected what the recipe {recipe!r} takes; keep camera"
+                f" counts and preprocessed images in workspaces of their own, with image.recipe {fitting} for this one"
+            )
+    if recipe == "given":
+        return np.stack([_given(row, path) for row in rows])
+    return to_inputs(
+        [_scaled(row, path) for row in rows],
+        recipe=recipe,
+        background_percentile=background_percentile,
+        asinh_scale=asinh_scale,
+    )
+
+
+def _given(row: dict[str, Any], path: Path) -> Picture:
+    try:
+        return to_given(_pixels(row, path)[1], bit_depth=int(row["source_bit_depth"]))
+    except BadInput as error:
+        raise BrokenRecord(f"shard {path}: cell {row['cell_uid']}: {error}") from None
 
 
 def _names(path: Path, wanted: set[str] | None) -> list[str]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctcml.errors import BadTable
+from ctcml.records import FEATURES as FEATURE_NAMES
 
 STR, BOOL, I16, I32, F32, F64, BYTES = (
     pa.string(),
@@ -36,7 +37,8 @@ SHARD: Schema = {  # one row a thumbnail, one file a sample, never changed once 
     "mask": BYTES,  # np.packbits of bool (planes, height, width); empty when the source had none
     "source_bit_depth": I16,
     "restore_low": pa.list_(F32),
-    "restore_high": pa.list_(F32),  # CellTracks tags 755/756 a plane, empty when already applied
+    "restore_high": pa.list_(F32),  # CellTracks tags 755/756 a plane, applied by the reader; empty when there were none
+    "recipe": STR,  # preprocessing that the source already applied; empty for camera counts
     "content_sha256": STR,  # of shape, plane names and pixels
 }
 MANIFEST: Schema = {  # one row a thumbnail, one file a sample
@@ -49,8 +51,22 @@ MANIFEST: Schema = {  # one row a thumbnail, one file a sample
     "has_mask": BOOL,
     "oversize": BOOL,
     "proposed": BOOL,  # CellSearch itself presented this event; null when the export does not say
+    "frame": I16,  # of the cartridge, and where the object's middle lies there; null when the export does not say
+    "x_px": F32,
+    "y_px": F32,
     "content_sha256": STR,
     "shard_sha256": STR,
+}
+GIVEN_FEATURES: Schema = {"cell_uid": STR}  # what the source measured follows in columns named ch_<k>_<feature>
+FEATURE_PREFIX = "ch_"
+FEATURES: Schema = {"cell_uid": STR, **dict.fromkeys(FEATURE_NAMES, F32)}  # as we measure them, one file a sample
+CANDIDATES: Schema = {  # a cell stands here once for each class whose gates it falls into
+    "cell_uid": STR,
+    "sample_uid": STR,
+    "class_id": STR,  # whose gate it is; "other" for the pool of artefacts
+    "reason": STR,  # the gates it falls into, or why it may be an artefact
+    "review_set": I32,  # number of the random set of its class, from 1 on
+    "place": I32,  # in that set, from 1 on
 }
 CLINICAL: Schema = {  # one row a sample; further covariates follow in columns named covariate_<name>
     "sample_uid": STR,

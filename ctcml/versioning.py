@@ -4,6 +4,8 @@ DVC is called as a program (its Python interface is declared stable for reading 
 so that an intake, a retraining and a person at the keyboard wait for each other.
 """
 
+import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -23,6 +25,7 @@ from ctcml.tables import atomic_path
 from ctcml.warden import end
 
 DATA_FILE = "data.dvc"
+STORE = Path(".ctcml") / "dvc-remote"  # all data versions and the tracked models, by MD5
 TAG = "data-v"
 LOCK_WAIT_S = 1800
 
@@ -43,7 +46,11 @@ GITIGNORE = """\
 !/ledger/head.json
 """
 DVCIGNORE = "/.ctcml\n/inbox\n/quarantine\n/ledger\n"
+# Linked, a file below data/ is not copied into the cache a second time. It is then read-only: whatever writes there must
+# write a new file and rename it, as all of ours does.
 DVC_CONFIG = """\
+[cache]
+    type = "reflink,hardlink,copy"
 [core]
     analytics = false
     check_update = false
@@ -84,9 +91,7 @@ def init_workspace(root: Path, source: Path) -> None:
         shutil.copyfile(source / name, root / name)
     (root / ".gitignore").write_text(GITIGNORE, encoding="utf-8")
     _git(root, "init", "--quiet", "--initial-branch=main")
-    if not _git_answers(root, "config", "user.email"):
-        _git(root, "config", "user.name", "ctcml")
-        _git(root, "config", "user.email", "ctcml@localhost")
+    _sign_commits(root)
     _dvc(root, "init", "--quiet")
     (root / ".dvc" / "config").write_text(DVC_CONFIG, encoding="utf-8")
     (root / ".dvcignore").write_text(DVCIGNORE, encoding="utf-8")
@@ -128,16 +133,94 @@ def checkout(root: Path, version: str) -> DataVersion:
     if version not in known:
         raise BadInput(f"data version {version!r}: expected one of {', '.join(known) or 'none yet'}; name one of these")
     with _lock(root):
-        state = _dvc(root, "status", DATA_FILE)
-        if "not in cache" in state:  # then DVC cannot compare
-            _dvc(root, "fetch", "--quiet", DATA_FILE)
-            state = _dvc(root, "status", DATA_FILE)
-        if "modified" in state:
+        if _data_changed(root):
             raise CtcmlError(f"{root / 'data'}: holds changes that are in no version; make a version of them first")
         with atomic_path(root / DATA_FILE) as unfinished:
             unfinished.write_text(_git(root, "show", f"{version}:{DATA_FILE}"), encoding="utf-8")
         _dvc(root, "pull", "--quiet", "--force", DATA_FILE)
     return known[version]
+
+
+def files_of(root: Path, version: DataVersion) -> dict[str, str]:
+    """The MD5 of each file of a data version, by its path below `data/`; `BrokenRecord` when the list is lost."""
+    try:
+        listed = json.loads(_in_store(root, version.data_md5).read_text(encoding="utf-8"))
+        return {str(one["relpath"]): str(one["md5"]) for one in listed}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BrokenRecord(
+            f"{version.tag}: its list of files is not in {root / STORE}; bring the store back with `dvc push` or from a backup"
+        ) from None
+
+
+def verify_store(root: Path) -> int:
+    """Read every file of every data version in the store; returns how many, `BrokenRecord` names the first that is wrong."""
+    held: set[str] = set()
+    for version in versions(root):
+        for md5 in {version.data_md5, *files_of(root, version).values()} - held:
+            path = _in_store(root, md5)
+            try:
+                with path.open("rb") as file:
+                    found = hashlib.file_digest(file, "md5").hexdigest()
+            except OSError:
+                found = "nothing"
+            if found != md5.removesuffix(".dir"):
+                raise BrokenRecord(
+                    f"{version.tag}: {path} holds {found}; bring the store back with `dvc push` or from a backup"
+                )
+            held.add(md5)
+    return len(held)
+
+
+def require_newest(root: Path) -> None:
+    """`BadInput` when `data/` was brought back to an older version, and a change would be made to that one."""
+    known = versions(root)
+    in_place = data_in_place(root)
+    if in_place and in_place != known[-1].tag:
+        raise BadInput(f"{root}: data/ is {in_place}, not {known[-1].tag}; run `ctcml checkout {known[-1].tag}` first")
+
+
+def data_in_place(root: Path) -> str | None:
+    """The version that `data/` was last brought to; none before the first, or while a new one is being made."""
+    if not (root / DATA_FILE).exists():
+        return None
+    return {each.data_md5: each.tag for each in versions(root)}.get(data_md5(root))
+
+
+def data_changed(root: Path) -> bool:
+    """Whether `data/` holds something that is in no version."""
+    if data_in_place(root) is None:
+        return (root / "data").is_dir()
+    with _lock(root):
+        return _data_changed(root)
+
+
+def uncommitted(root: Path) -> list[Path]:
+    """Files that git would keep and that differ from its last commit, below `root`."""
+    names = _git(root, "ls-files", "-z", "--modified", "--others", "--exclude-standard").split("\0")
+    return sorted({Path(name) for name in names if name and (root / name).is_file()})
+
+
+def bundle(root: Path, path: Path) -> str:
+    """Write the workspace's whole git into one file; returns the name of its branch."""
+    _git(root, "bundle", "create", "--quiet", str(path), "--all")
+    return _git(root, "branch", "--show-current").strip()
+
+
+def unbundle(root: Path, path: Path, branch: str) -> None:
+    """Make the folder `root` a workspace again from what `bundle` wrote, with all its commits and tags."""
+    _git(root, "init", "--quiet", f"--initial-branch={branch}")
+    _git(root, "config", "core.symlinks", "false")  # a link could point out of the folder
+    _git(root, "fetch", "--quiet", "--update-head-ok", str(path), "+refs/*:refs/*")
+    _git(root, "reset", "--quiet", "--hard")
+    _sign_commits(root)
+
+
+def pull_tracked(root: Path) -> None:
+    """Bring back the files and folders that were given to DVC with `track`."""
+    pointers = [name for name in _git(root, "ls-files", "-z", "*.dvc").split("\0") if name and name != DATA_FILE]
+    with _lock(root):
+        if pointers:
+            _dvc(root, "pull", "--quiet", *pointers)
 
 
 def data_md5(root: Path) -> str:
@@ -208,6 +291,25 @@ def _md5(pointer: str, what: str) -> str:
         raise BrokenRecord(
             f"{what}: not a DVC pointer with an md5; bring it back with `git checkout {DATA_FILE}`"
         ) from None
+
+
+def _data_changed(root: Path) -> bool:
+    state = _dvc(root, "status", DATA_FILE)
+    if "not in cache" in state:  # then DVC cannot compare
+        _dvc(root, "fetch", "--quiet", DATA_FILE)
+        state = _dvc(root, "status", DATA_FILE)
+    return "modified" in state
+
+
+def _in_store(root: Path, md5: str) -> Path:
+    return root / STORE / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def _sign_commits(root: Path) -> None:
+    """Give commits an author where this machine has none."""
+    if not _git_answers(root, "config", "user.email"):
+        _git(root, "config", "user.name", "ctcml")
+        _git(root, "config", "user.email", "ctcml@localhost")
 
 
 def _commit(root: Path, message: str, paths: list[str]) -> str:

@@ -42,12 +42,18 @@ class Workspace:
         return self.data / "manifest"
 
     @property
+    def given_features(self) -> Path:
+        """What the source itself measured (ACCEPT's feature table), one file a sample."""
+        return self.data / "given_features"
+
+    @property
     def clinical(self) -> Path:
         return self.data / "clinical.parquet"
 
     @property
     def ledger_snapshot(self) -> Path:
-        return self.data / "ledger.jsonl"
+        """The ledger as this data version knew it: a folder of segments, one a version."""
+        return self.data / "ledger"
 
     # The living record, outside DVC's checkout.
     @property
@@ -80,6 +86,16 @@ class Workspace:
     @property
     def agreement(self) -> Path:
         return self.derived / "agreement.json"
+
+    @property
+    def features(self) -> Path:
+        """ACCEPT's features as we measure them, one file a sample."""
+        return self.derived / "features"
+
+    @property
+    def candidates(self) -> Path:
+        """Cells inside a loose gate, in random review sets, and the pool for "other"."""
+        return self.derived / "candidates.parquet"
 
     @property
     def embeddings(self) -> Path:
@@ -147,6 +163,11 @@ class Workspace:
     @property
     def checkpoints(self) -> Path:
         return self.private / "checkpoints"
+
+    @property
+    def receipts(self) -> Path:
+        """Size and time of the files of each sample that was taken in, so that the same export is recognised at once."""
+        return self.private / "receipts"
 
     @property
     def services(self) -> Path:

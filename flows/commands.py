@@ -40,17 +40,20 @@ def up(ws: Workspace) -> None:
     """
     from ctcml.params import load_params
     from ctcml.services import Services
-    from flows.serving import start_dashboard, start_engines, start_reading_rooms
+    from flows.serving import start_dashboard, start_engines, start_reading_rooms, start_schedules
     from labelstudio.rounds import server_home
 
-    review = load_params(ws.params).review
+    params = load_params(ws.params)
+    review = params.review
     with Services(ws.services / "running.json", keep=True) as services:
         engines = start_engines(services, ws)
+        start_schedules(services, ws, engines)
         rooms = start_reading_rooms(services, ws, [*review.readers, review.adjudicator])
         dashboard = start_dashboard(services, ws)
     say(f"dashboard  {dashboard.url}\nMLflow     {engines.mlflow}\nPrefect    {engines.prefect}")
     for reader, room in rooms.items():
         say(f"{reader:10} {room.service.url}   (login in {server_home(ws, reader) / 'login.json'})")
+    say(f"inbox      {ws.inbox} is looked through at {params.intake.schedule!r} (UTC); at once: ctcml inbox")
     say("stop them with: make down")
 
 
@@ -89,6 +92,25 @@ def loop(export: Path, clinical: Path, historic: Path | None, occasion: str, ws:
 
 
 @click.command()
+@workspace_option
+def inbox(ws: Workspace) -> None:
+    """Take in every delivery below inbox/ (a folder with a clinical.csv) that has arrived whole, now.
+
+    Names of these folders appear in Prefect's log: name no patient there.
+
+    Example: ctcml inbox --workspace my-lab
+    """
+    from flows.serving import use_engines
+
+    use_engines(ws)
+    from flows.intake import inbox as look_through
+
+    report = look_through(str(ws.root))
+    if not (report.taken or report.waiting):
+        say(f"nothing in {ws.inbox}: a delivery is a folder with a clinical.csv")
+
+
+@click.command()
 @click.option("--version", required=True, help="The version that the gate judged.")
 @click.option("--signed-by", required=True, help="Who answers for it.")
 @click.option("--reason", required=True, help="Why.")
@@ -109,4 +131,4 @@ def promote(version: str, signed_by: str, reason: str, ws: Workspace) -> None:
     say(f"version {version} is champion, signed by {signed_by}")
 
 
-COMMANDS = {"demo": demo, "up": up, "down": down, "loop": loop, "promote": promote}
+COMMANDS = {"inbox": inbox, "demo": demo, "up": up, "down": down, "loop": loop, "promote": promote}

@@ -1,19 +1,30 @@
-"""Intake: from an export in the inbox to a data version."""
+"""Intake: from deliveries in the inbox to data versions, when a person asks and by the clock."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import flow
 
 from ctcml.dataversions import new_data_version
+from ctcml.errors import CtcmlError
 from ctcml.identity import load_key
+from ctcml.inbox import Delivery, deliveries
 from ctcml.intake import Taken, take_in
 from flows.steps import local, now, say, workspace_and_params
+
+
+@dataclass(frozen=True, kw_only=True)
+class InboxReport:
+    """What a look through the inbox brought: lines for people, by delivery."""
+
+    taken: dict[str, str]
+    waiting: tuple[str, ...]
+    failed: dict[str, str]
 
 
 @local
 def pack(root: str, export: str, clinical: str, historic: str | None) -> Taken:
     ws, params = workspace_and_params(root)
-    block = (params.splits.train, params.splits.steering, params.splits.sealed)
     tell = say()
     return take_in(
         Path(export),
@@ -21,9 +32,10 @@ def pack(root: str, export: str, clinical: str, historic: str | None) -> Taken:
         Path(historic) if historic else None,
         ws,
         key=load_key(ws.key),
-        block=block,
+        block=(params.splits.train, params.splits.steering, params.splits.sealed),
         seed=params.seed,
         now=now(),
+        page_order=params.intake.page_order,
         progress=lambda done, all_: tell(f"{done}/{all_} samples packed") if done % 30 == 0 else None,
     )
 
@@ -39,3 +51,32 @@ def intake(root: str, export: str, clinical: str, historic: str | None = None) -
     """Pack what is new and make a data version."""
     taken = pack(root, export, clinical, historic)
     return taken, freeze(root, f"intake of {taken.samples} samples")
+
+
+@local
+def look(root: str) -> list[Delivery]:
+    ws, params = workspace_and_params(root)
+    return deliveries(ws.inbox, quiet_minutes=params.intake.quiet_minutes, now=now())
+
+
+@flow
+def inbox(root: str) -> InboxReport:
+    """Take in every delivery that has arrived whole; one that cannot be used does not stop the others, but fails the run."""
+    found = look(root)
+    tell = say()
+    taken, failed = {}, {}
+    for one in found:
+        if one.arrived:
+            try:
+                brought, version = intake(
+                    root, str(one.folder), str(one.clinical), str(one.historic) if one.historic else None
+                )
+                taken[one.name] = f"{brought}; data version {version}"
+            except CtcmlError as error:
+                failed[one.name] = str(error)
+    report = InboxReport(taken=taken, waiting=tuple(one.name for one in found if not one.arrived), failed=failed)
+    for name, line in [*taken.items(), *failed.items(), *((name, "is still being copied") for name in report.waiting)]:
+        tell(f"{name}: {line}")
+    if failed:
+        raise CtcmlError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+    return report

@@ -6,6 +6,7 @@ from ctcml.dataversions import anchor, set_start
 from ctcml.identity import load_key
 from ctcml.ledger import Ledger
 from ctcml.settlement import Round, settle_readings
+from ctcml.withdrawal import withdrawn_cells
 from flows.intake import freeze
 from flows.steps import local, now, over_network, say, workspace_and_params
 from labelstudio.rounds import Pulled, cells_of, classes_of, pull_round, queue_of
@@ -32,6 +33,7 @@ def settle(root: str) -> Round:
         adjudicator=params.review.adjudicator,
         new_class_min=params.settlement.new_class_min,
         now=now(),
+        withdrawn=withdrawn_cells(ws),
     )
     anchor(ws)
     new = f", new class {', '.join(one.name for one in outcome.new_classes)}" if outcome.new_classes else ""

@@ -11,6 +11,7 @@ from ctcml.servers import (
     mlflow_service,
     prefect_client_environment,
     prefect_service,
+    schedules_service,
     streamlit_service,
 )
 from ctcml.services import Service, Services, free_port, running
@@ -53,6 +54,20 @@ def _point_at(ws: Workspace, prefect: str, mlflow: str) -> Engines:
     os.environ.update(prefect_client_environment(f"{prefect}/api", ws.services / "prefect"))
     os.environ.update(mlflow_client_environment(mlflow))
     return Engines(prefect=prefect, mlflow=mlflow)
+
+
+def start_schedules(services: Services, ws: Workspace, engines: Engines) -> Service:
+    """Start the clock: scheduled flows run from now on, the inbox among them."""
+    service = schedules_service(
+        ws.services / "schedules",
+        HOST,
+        free_port(HOST),
+        root=ws.root,
+        prefect_api=f"{engines.prefect}/api",
+        prefect_home=ws.services / "prefect",
+    )
+    services.start(service)
+    return service
 
 
 def start_reading_rooms(services: Services, ws: Workspace, readers: Sequence[str]) -> dict[str, LabelStudioServer]:

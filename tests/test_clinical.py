@@ -46,6 +46,8 @@ def test_the_same_person_has_the_same_pseudonym_in_every_table(tmp_path: Path) -
         ("patient,breast", "dog,breast", "line 2: sample_kind"),
         ("breast", "", "line 2: cancer_type is empty"),
         (",61,", ",161,", "line 2: age"),
+        (",1,61", ",0.5,61", "line 2: os_event is 0.5, expected a whole number"),
+        ("12.5", "inf", "line 2: os_months"),
     ],
 )
 def test_an_impossible_value_names_its_line(tmp_path: Path, old: str, new: str, named: str) -> None:
@@ -61,6 +63,26 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
         )
 
 
+def test_a_patient_whose_survival_differs_between_samples_is_named(tmp_path: Path) -> None:
+    other = GOOD.replace("S-1.1", "S-1.2").replace("12.5", "13.5")
+    with pytest.raises(BadInput, match="lines 2, 3: one patient with more than one os_months") as caught:
+        read_clinical(written(tmp_path, HEADER + GOOD + other), KEY)
+    assert "Jane" not in str(caught.value)  # it goes into logs
+    empty = GOOD.replace("S-1.1", "S-1.2").replace("12.5,1", ",")
+    assert len(read_clinical(written(tmp_path, HEADER + GOOD + empty), KEY)[0]) == 2
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    table, _ = read_clinical(written(tmp_path, b"\xef\xbb\xbf" + (HEADER + GOOD).encode()), KEY)
+    assert len(table) == 1
+
+
+@pytest.mark.parametrize("again", ["age", "patient", ""])
+def test_two_columns_of_one_name_or_none_are_refused_instead_of_renamed(tmp_path: Path, again: str) -> None:
+    with pytest.raises(BadInput, match="name of its own"):
+        read_clinical(written(tmp_path, HEADER.replace("ldh", again) + GOOD), KEY)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a,b\n1,2,3\n", "patient,sample\nä,1\n".encode("latin-1")])
 def test_a_file_that_is_no_clinical_table_is_one_line(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(BadInput, match=r"clinical\.csv") as caught:
@@ -69,7 +91,7 @@ def test_a_file_that_is_no_clinical_table_is_one_line(tmp_path: Path, content: b
 
 
 def test_a_doubled_sample_or_a_patient_with_two_cancers_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="more than one line"):
+    with pytest.raises(BadInput, match="lines 2, 3 are about the same sample"):
         read_clinical(written(tmp_path, HEADER + GOOD + GOOD), KEY)
-    with pytest.raises(BadInput, match="more than one cancer type"):
+    with pytest.raises(BadInput, match="more than one cancer_type"):
         read_clinical(written(tmp_path, HEADER + GOOD + GOOD.replace("S-1.1,patient,breast", "S-2,patient,lung")), KEY)

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from factories import NOON, a_reading, reading_draft
+from factories import NOON, a_reading, put, reading_draft
 
 from ctcml import versioning
 from ctcml.dataversions import anchor, create_workspace, new_data_version, set_start
@@ -31,10 +31,10 @@ def test_a_version_freezes_the_ledger_and_an_old_one_comes_back_without_shorteni
 ) -> None:
     ledger = Ledger(ws.ledger)
     ws.data.mkdir()
-    (ws.data / "cells.txt").write_text("one")
+    put(ws.data / "cells.txt", "one")
     first = new_data_version(ws, why="intake", by="test", now=NOON)
     ledger.append([reading_draft(a_reading("c1", "reader-a", "ctc"))], now=NOON)
-    (ws.data / "cells.txt").write_text("two")
+    put(ws.data / "cells.txt", "two")
     second = new_data_version(ws, why="reading", by="test", now=NOON)
     assert [one.tag for one in versioning.versions(ws.root)] == [first.tag, second.tag] == ["data-v1", "data-v2"]
 

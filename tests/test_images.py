@@ -17,6 +17,8 @@ from ctcml.images import (
     reader_panels,
     recipe_tag,
     stretched,
+    to_camera_scale,
+    to_given,
     to_input,
     to_inputs,
 )
@@ -217,3 +219,77 @@ def test_captions_come_one_a_picture():
 
 def test_an_empty_contact_sheet_is_still_a_picture():
     assert contact_sheet([], columns=4).shape[2] == 3
+
+
+def given(value, shape=(3, 80, 80)):
+    return np.full(shape, value, np.uint16)
+
+
+def test_eight_bit_frames_that_nobody_restored_are_brought_to_the_cameras_scale():
+    pixels = np.arange(256, dtype=np.uint16).repeat(3).reshape(3, 16, 16)
+    scaled = to_camera_scale(pixels, bit_depth=8, restored=False, recipe="")
+    np.testing.assert_array_equal(scaled, 16 * pixels)
+    assert scaled.max() == 4080  # of 4095: a 12-bit count cast to 8 bit lost its lowest four bits
+    assert scaled.dtype == np.uint16
+
+
+@pytest.mark.parametrize(("bit_depth", "restored"), [(16, False), (8, True), (16, True), (12, False)])
+def test_camera_counts_are_left_as_they_are(bit_depth, restored):
+    pixels = given(3000)
+    assert to_camera_scale(pixels, bit_depth=bit_depth, restored=restored, recipe="") is pixels
+
+
+@pytest.mark.parametrize(("bit_depth", "white"), [(8, 255), (16, 65535)])
+def test_a_reader_sees_preprocessed_images_as_bright_as_counts(bit_depth, white):
+    pixels = given(0)
+    pixels[1, 30:50, 30:50] = white
+    scaled = to_camera_scale(pixels, bit_depth=bit_depth, restored=False, recipe="given:prepr-float32")
+    assert scaled.max() in (4080, 4095)
+    assert overlay(scaled)[40, 40].tolist() == [0, 0, 255]
+
+
+def test_values_above_their_depth_are_refused_and_not_wrapped_round():
+    for wrong in (
+        {"bit_depth": 8, "restored": False, "recipe": ""},
+        {"bit_depth": 12, "restored": False, "recipe": "x"},
+    ):
+        with pytest.raises(BadInput, match=r"go up to 256 at (8|12) bit"):
+            to_camera_scale(given(256), **wrong)
+    with pytest.raises(BadInput, match="go up to 256 at 8 bit"):
+        to_given(given(256), bit_depth=8)
+
+
+def test_an_image_that_came_preprocessed_passes_as_it_came():
+    image = to_input(blob(), **ASINH)
+    planes = image.transpose(2, 0, 1).astype(np.uint16)
+    np.testing.assert_array_equal(to_given(planes, bit_depth=8), image)
+    np.testing.assert_array_equal(to_given(planes * np.uint16(257), bit_depth=16), image)
+
+
+def test_sixteen_bit_values_are_rounded_to_the_nearest_of_eight_bit():
+    values = np.array([0, 128, 129, 385, 386, 65535], np.uint16)
+    image = to_given(values.repeat(3).reshape(6, 3).T.reshape(3, 1, 6), bit_depth=16)
+    assert image[39, 37:43, 0].tolist() == [0, 0, 1, 1, 2, 255]
+
+
+def test_a_preprocessed_image_of_another_size_is_padded_or_cropped_in_the_middle_and_nothing_else():
+    small = given(7, (3, 20, 40))
+    image = to_given(small, bit_depth=8)
+    assert (image[30:50, 20:60] == 7).all()
+    assert image.sum() == 7 * 20 * 40 * 3
+    large = given(0, (4, 100, 80))
+    large[:, 10:90] = 9
+    assert (to_given(large, bit_depth=8) == 9).all()
+
+
+def test_camera_counts_have_no_recipe_given():
+    with pytest.raises(BadInput, match="recipe 'given': expected 'asinh' or 'paper' for camera counts"):
+        to_input(blob(), recipe="given", background_percentile=10.0, asinh_scale=60.0)
+
+
+def test_the_papers_background_step_does_nothing_once_a_thumbnail_is_padded():
+    # Zeune et al. 2020 subtract "the lowest 10 % of the intensity values": after padding those are the padding's zeros.
+    pixels = blob(70, 70)
+    padded = np.pad(pixels, ((0, 0), (5, 5), (5, 5)))
+    assert background(padded, 10.0).tolist() == [0, 0, 0, 0]
+    assert background(pixels, 10.0).min() > 50

@@ -1,38 +1,38 @@
 """Intake loses nothing, doubles nothing, and starts only when it can end well."""
 
 import csv
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from factories import KEY, NOON, a_ledger
+from filelock import FileLock
 
 from ctcml.accept import find_samples, read_sample
-from ctcml.errors import BadInput
+from ctcml.errors import BadInput, BrokenRecord, ServiceDown
 from ctcml.identity import pseudonym
-from ctcml.intake import Taken, take_in
+from ctcml.intake import Taken, take_in, verify_data
+from ctcml.ledger import Draft, Ledger, withdrawn_uid
 from ctcml.records import Role
-from ctcml.shards import read_pixels
-from ctcml.tables import MANIFEST, read_folder
+from ctcml.shards import read_pixels, read_shard
+from ctcml.tables import GIVEN_FEATURES, MANIFEST, read_folder, read_table
 from ctcml.workspace import Workspace
 
 BLOCK = (5, 1, 2)
 
 
-def taken(inbox: Path, ws: Workspace) -> Taken:
-    return take_in(
-        inbox / "export",
-        inbox / "clinical.csv",
-        inbox / "historic_labels.csv",
-        ws,
-        key=KEY,
-        block=BLOCK,
-        seed=1,
-        now=NOON,
-        workers=1,
-    )
+def taken(inbox: Path, ws: Workspace, **more: Any) -> Taken:
+    numbers: dict[str, Any] = {"key": KEY, "block": BLOCK, "seed": 1, "now": NOON, "workers": 1}
+    sources = (inbox / "export", inbox / "clinical.csv", inbox / "historic_labels.csv")
+    return take_in(*sources, ws, **(numbers | more))
 
 
 @pytest.fixture
@@ -81,6 +81,172 @@ def test_the_same_export_again_brings_nothing_new(laboratory: Path, ws: Workspac
     assert a_ledger(ws.ledger).head().length == head.length + 5  # only the opening of this test's own call
 
 
+def test_the_same_export_copied_elsewhere_is_read_again_and_brings_nothing_new(inbox: Path, ws: Workspace) -> None:
+    taken(inbox, ws)
+    receipts = {file.name: file.read_bytes() for file in ws.receipts.iterdir()}
+    for file in inbox.rglob("*.tif"):
+        os.utime(file, (1, 1))
+    again = taken(inbox, ws)
+    assert (again.samples, again.samples_known, again.thumbnails, again.refused) == (0, 16, 0, 0)
+    assert {file.name for file in ws.receipts.iterdir()} == set(receipts)
+    assert {file.name: file.read_bytes() for file in ws.receipts.iterdir()} != receipts
+
+
+def first_sample(inbox: Path) -> Path:
+    return sorted((inbox / "export").rglob("Thumbs"))[0]
+
+
+def test_what_a_later_export_adds_to_a_sample_becomes_a_supplement(inbox: Path, ws: Workspace) -> None:
+    folder = first_sample(inbox)
+    late = [*folder.glob("*_thumb_1.tif"), *folder.glob("*_thumb_2.tif")]
+    aside = inbox / "aside"
+    aside.mkdir()
+    for file in late:
+        file.rename(aside / file.name)
+    taken(inbox, ws)
+    before = {file: file.read_bytes() for file in ws.shards.iterdir()}
+    for file in aside.iterdir():
+        file.rename(folder / file.name)
+    again = taken(inbox, ws)
+    assert (again.samples, again.samples_grown, again.thumbnails) == (0, 1, len(late))
+    assert {file: file.read_bytes() for file in before} == before
+    uid = pseudonym(KEY, "sample", folder.parent.name)
+    assert len(read_shard(ws.shards / f"{uid}-2.parquet")) == len(late)
+    (source,) = [one for one in find_samples(inbox / "export") if one.sample_id == folder.parent.name]
+    raw, _ = read_sample(source)
+    assert (
+        len(read_pixels(ws.shards, uid)) == len(raw) == (read_folder(ws.manifest, MANIFEST)["sample_uid"] == uid).sum()
+    )
+    assert taken(inbox, ws).thumbnails == 0
+
+
+def test_an_object_that_came_back_with_other_pixels_is_refused_and_the_first_stays(inbox: Path, ws: Workspace) -> None:
+    taken(inbox, ws)
+    before = {file: file.read_bytes() for file in ws.data.rglob("*.parquet")}
+    first, second = sorted(first_sample(inbox).glob("*_thumb_[0-9].tif"))[:2]
+    shutil.copyfile(second, first)
+    assert taken(inbox, ws).thumbnails == 0
+    assert sum("differs from what was taken in as cell" in row["reason"] for row in refusals(ws)) == 1
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_verify_reads_every_file_and_notices_a_changed_shard(laboratory: Path, ws: Workspace) -> None:
+    cells = taken(laboratory, ws).thumbnails
+    assert taken(laboratory, ws, verify=True).thumbnails == 0
+    assert verify_data(ws, workers=1) == cells
+    shard = sorted(ws.shards.iterdir())[3]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(BrokenRecord, match=shard.stem):
+        verify_data(ws, workers=1)
+
+
+def test_what_accept_measured_is_kept_beside_the_pixels(laboratory: Path, ws: Workspace) -> None:
+    taken(laboratory, ws)
+    for file in ws.manifest.iterdir():
+        given = read_table(ws.given_features / file.name, GIVEN_FEATURES, extra_prefix="ch_")
+        assert list(given["cell_uid"]) == list(read_table(file, MANIFEST)["cell_uid"])
+        assert given["ch_1_MeanIntensity"].notna().all()
+
+
+def test_a_second_intake_at_the_same_time_is_told_to_wait(laboratory: Path, ws: Workspace) -> None:
+    ws.private.mkdir(parents=True)
+    with FileLock(ws.private / "intake.lock"), pytest.raises(ServiceDown, match="another intake"):
+        taken(laboratory, ws)
+    assert not ws.data.exists()
+
+
+def test_a_patient_who_has_withdrawn_is_not_taken_in_again(laboratory: Path, ws: Workspace) -> None:
+    clinical = pd.read_csv(laboratory / "clinical.csv", dtype=str)
+    gone = pseudonym(KEY, "patient", clinical["patient"][0])
+    body = {"withdrawn_uid": withdrawn_uid(KEY, gone), "samples": 0, "cells": 0}
+    Ledger(ws.ledger).append([Draft(kind="withdrawal", by="test", body=body)], now=NOON)
+    result = taken(laboratory, ws)
+    assert result.samples == 15
+    assert gone not in set(read_folder(ws.manifest, MANIFEST)["patient_uid"])
+    assert gone not in {event.body["patient_uid"] for event in Ledger(ws.ledger).events("patient_assigned")}
+    assert [row["reason"] for row in refusals(ws) if row["file"] == clinical["sample"][0]] == [
+        "the patient has withdrawn; delete the files"
+    ]
+
+
+INTAKE = """
+import sys
+from pathlib import Path
+from test_intake import taken
+from ctcml.workspace import Workspace
+taken(Path(sys.argv[1]), Workspace(Path(sys.argv[2])), workers=int(sys.argv[3]))
+"""
+
+
+def everything(ws: Workspace) -> dict[str, Any]:
+    """All files of a workspace by name, and what the ledger says, but for how much the last intake still had to do."""
+    kept = [*ws.data.rglob("*"), *ws.quarantine.rglob("*")]
+    files: dict[str, Any] = {file.relative_to(ws.root).as_posix(): file.read_bytes() for file in kept if file.is_file()}
+    return files | {"ledger": [(one.kind, one.body) for one in Ledger(ws.ledger).events() if one.kind != "intake"]}
+
+
+def damaged(inbox: Path) -> Path:
+    """A delivery with something to refuse."""
+    victim = sorted((inbox / "export").rglob("*_thumb_*.tif"))[0]
+    victim.write_bytes(victim.read_bytes()[:40])
+    return inbox
+
+
+def kill_and_finish(
+    inbox: Path, whole: dict[str, Any], place: Path, rng: np.random.Generator, longest_s: float
+) -> bool:
+    """Kill an intake at a random moment, finish it, compare; says whether it was killed before its end."""
+    ws = Workspace(place)
+    a_ledger(ws.ledger)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen([sys.executable, "-c", INTAKE, str(inbox), str(place), "2"], env=environment)
+    begun = time.monotonic()
+    while not ws.clinical.exists() and process.poll() is None:  # starting Python is not what is tried here
+        time.sleep(0.005)
+    time.sleep(rng.uniform(0, longest_s))
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    killed = process.poll() is None
+    for one in family:
+        one.kill()
+    process.wait()
+    psutil.wait_procs(family)
+    assert time.monotonic() - begun < 120
+    taken(inbox, ws)
+    assert everything(ws) == whole
+    return killed
+
+
+def whole_intake(inbox: Path, place: Path) -> tuple[dict[str, Any], float]:
+    ws = Workspace(place)
+    a_ledger(ws.ledger)
+    begun = time.monotonic()
+    taken(inbox, ws)
+    return everything(ws), time.monotonic() - begun
+
+
+def test_killed_at_any_moment_the_next_intake_ends_as_if_nothing_had_happened(inbox: Path, tmp_path: Path) -> None:
+    whole, seconds = whole_intake(damaged(inbox), tmp_path / "whole")
+    rng = np.random.default_rng(4)
+    killed = [kill_and_finish(inbox, whole, tmp_path / f"lab-{n}", rng, seconds) for n in range(4)]
+    assert any(killed)
+
+
+@pytest.mark.trial
+@pytest.mark.timeout(3600)
+def test_a_hundred_kills_lose_and_double_nothing(inbox: Path, tmp_path: Path) -> None:
+    whole, seconds = whole_intake(damaged(inbox), tmp_path / "whole")
+    rng = np.random.default_rng(5)
+    killed = 0
+    for number in range(100):
+        place = tmp_path / f"lab-{number}"
+        killed += kill_and_finish(inbox, whole, place, rng, seconds)
+        shutil.rmtree(place)
+    print(f"intake killed at a random moment: {killed} of 100 before its end, all finished to the same bytes")
+    assert killed > 50
+
+
 def test_an_intake_that_died_between_shard_and_manifest_is_finished(laboratory: Path, ws: Workspace) -> None:
     taken(laboratory, ws)
     whole = {file.name: file.read_bytes() for file in ws.manifest.iterdir()}
@@ -114,6 +280,8 @@ def test_a_damaged_thumbnail_is_quarantined_with_its_reason_and_the_rest_is_kept
     assert victim.name in rows[0]["file"]
     assert rows[0]["reason"]
     assert [file.read_bytes() for file in ws.quarantine.rglob("*.tif")] == [victim.read_bytes()]
+    taken(inbox, ws, verify=True)
+    assert refusals(ws) == rows
 
 
 def test_a_sample_without_a_clinical_row_is_refused_and_said(inbox: Path, ws: Workspace) -> None:

@@ -121,10 +121,29 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_chain(tmp_path: Path) -> N
 
 def test_a_snapshot_verifies_and_never_shortens_the_live_ledger(tmp_path: Path) -> None:
     ledger = a_ledger(tmp_path / "ledger.jsonl", *some_drafts(2))
-    head = snapshot(ledger, tmp_path / "data" / "ledger.jsonl")
+    head = snapshot(ledger, tmp_path / "data" / "ledger")
     ledger.append(some_drafts(5, by="reader-b"), now=NOON)
-    assert Ledger(tmp_path / "data" / "ledger.jsonl").verify() == head
+    assert Ledger(tmp_path / "data" / "ledger").verify() == head
     assert ledger.verify(head).length == head.length + 5
+
+
+def test_a_further_snapshot_stores_only_what_is_new_and_reads_as_one_ledger(tmp_path: Path) -> None:
+    ledger, folder = a_ledger(tmp_path / "ledger.jsonl", *some_drafts(2)), tmp_path / "data" / "ledger"
+    first = snapshot(ledger, folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert snapshot(ledger, folder) == first
+    ledger.append(some_drafts(200, by="reader-b"), now=NOON)
+    assert snapshot(ledger, folder) == ledger.head() == Ledger(folder).verify()
+    after = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert {name: after.pop(name) for name in before} == before
+    assert [content.count(b"\n") for content in after.values()] == [200]
+    assert [event.hash for event in Ledger(folder).events()] == [event.hash for event in ledger.events()]
+
+
+def test_a_snapshot_of_another_ledger_is_not_gone_on_with(tmp_path: Path) -> None:
+    snapshot(a_ledger(tmp_path / "other.jsonl", *some_drafts(3)), tmp_path / "data" / "ledger")
+    with pytest.raises(BrokenRecord, match="is not among them"):
+        snapshot(a_ledger(tmp_path / "ledger.jsonl", *some_drafts(5, by="reader-b")), tmp_path / "data" / "ledger")
 
 
 def test_an_anchor_survives_its_file_and_a_damaged_one_is_named(tmp_path: Path) -> None:

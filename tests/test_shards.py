@@ -9,18 +9,32 @@ from hypothesis.extra import numpy as hnp
 from ctcml import tables
 from ctcml.errors import BadInput, BrokenRecord
 from ctcml.images import to_input
-from ctcml.shards import Packed, content_hash, file_hash, pack_shard, read_inputs, read_pixels, read_shard
+from ctcml.shards import (
+    Packed,
+    content_hash,
+    counts_of,
+    file_hash,
+    pack_shard,
+    read_inputs,
+    read_pixels,
+    read_shard,
+    sample_uids,
+    shard_paths,
+)
 
 ASINH = {"recipe": "asinh", "background_percentile": 10.0, "asinh_scale": 60.0}
 
 
-def packed(index, *, sample="s1", shape=(4, 20, 31), pixels=None, mask=True, **more):
+GIVEN = {**ASINH, "recipe": "given"}
+
+
+def packed(index, *, sample="s1", shape=(4, 20, 31), pixels=None, mask=True, depth=16, **more):
     rng = np.random.default_rng(index)
     pixels = rng.integers(0, 4096, shape, dtype=np.uint16) if pixels is None else pixels
     planes = ("CD45", "DAPI", "CK", "FITC", "extra5")[: len(pixels)]
     return Packed(
         cell_uid=f"{sample}-cell{index}", sample_uid=sample, object_index=index, planes=planes, pixels=pixels,
-        mask=pixels > 2000 if mask else None, source_bit_depth=16, source_order="CD45,DAPI,CK,FITC", **more,
+        mask=pixels > 2000 if mask else None, source_bit_depth=depth, source_order="CD45,DAPI,CK,FITC", **more,
     )  # fmt: skip
 
 
@@ -203,3 +217,80 @@ def test_pixels_must_have_the_three_planes_first_and_one_name_each():
     ):
         with pytest.raises(BadInput, match="s1-cell1"):
             Packed(**{**good, **wrong})
+
+
+def test_a_sample_of_several_intakes_is_read_as_one_by_file_and_then_by_object_index(laboratory):
+    for number, cells in ((2, [packed(9), packed(1)]), (10, [packed(4)])):
+        pack_shard(cells, laboratory / f"s1-{number}.parquet")
+    assert sample_uids(laboratory) == ["s0", "s1"]
+    assert [path.name for path in shard_paths(laboratory, "s1")] == ["s1.parquet", "s1-2.parquet", "s1-10.parquet"]
+    order = ["s1-cell2", "s1-cell7", "s1-cell10", "s1-cell1", "s1-cell9", "s1-cell4"]
+    names, images = read_inputs(laboratory, **ASINH)
+    assert names == ["s0-cell1", "s0-cell2", *order]
+    np.testing.assert_array_equal(images[-1], to_input(packed(4).pixels, **ASINH))
+    assert read_inputs(laboratory, ["s1"], cell_uids=["s1-cell4", "s1-cell7"], **ASINH)[0] == ["s1-cell7", "s1-cell4"]
+    assert list(read_pixels(laboratory, "s1")) == order
+    assert list(read_pixels(laboratory, "s1", ["s1-cell9"])) == ["s1-cell9"]
+
+
+def test_a_sample_whose_name_begins_like_another_is_not_its_supplement(tmp_path):
+    for sample in ("ab", "abc"):
+        pack_shard([packed(1, sample=sample)], tmp_path / f"{sample}.parquet")
+    assert [path.name for path in shard_paths(tmp_path, "ab")] == ["ab.parquet"]
+    assert shard_paths(tmp_path, "a") == []
+
+
+def test_eight_bit_frames_without_tags_come_on_the_cameras_scale_and_stay_in_the_shard_as_they_were(tmp_path):
+    grey = np.random.default_rng(1).integers(0, 256, (3, 20, 20), dtype=np.uint16)
+    raw = packed(1, pixels=grey, depth=8)
+    restored = packed(2, pixels=grey, depth=8, restore_low=(0.0, 0.0, 0.0), restore_high=(255.0, 255.0, 255.0))
+    pack_shard([raw, restored], tmp_path / "s1.parquet")
+    shown = read_pixels(tmp_path, "s1")
+    np.testing.assert_array_equal(shown["s1-cell1"], 16 * grey)
+    np.testing.assert_array_equal(shown["s1-cell2"], grey)
+    for recipe in (ASINH, {**ASINH, "recipe": "paper"}):
+        _, images = read_inputs(tmp_path, **recipe)
+        np.testing.assert_array_equal(images[0], to_input(16 * grey, **recipe))
+        np.testing.assert_array_equal(images[1], to_input(grey, **recipe))
+    stored, _ = read_shard(tmp_path / "s1.parquet", verify=True)
+    np.testing.assert_array_equal(stored.pixels, grey)
+    np.testing.assert_array_equal(counts_of(stored), 16 * grey)
+
+
+def test_preprocessed_images_keep_their_recipes_name_and_reach_the_network_as_they_came(tmp_path):
+    image = np.random.default_rng(2).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+    planes = image.transpose(2, 0, 1).astype(np.uint16)
+    eight = packed(1, pixels=planes, depth=8, recipe="given:npz-uint8")
+    sixteen = packed(2, pixels=planes * np.uint16(257), depth=16, recipe="given:prepr-float32")
+    pack_shard([eight, sixteen], tmp_path / "s1.parquet")
+    assert [one.recipe for one in read_shard(tmp_path / "s1.parquet")] == ["given:npz-uint8", "given:prepr-float32"]
+    names, images = read_inputs(tmp_path, **GIVEN)
+    assert names == ["s1-cell1", "s1-cell2"]
+    for found in images:
+        np.testing.assert_array_equal(found, image)
+    shown = read_pixels(tmp_path, "s1")
+    np.testing.assert_array_equal(shown["s1-cell1"], 16 * planes)
+    assert int(shown["s1-cell2"].max()) == 65535 // 16
+
+
+@pytest.mark.parametrize("recipe", ["asinh", "paper"])
+def test_preprocessed_images_are_never_transformed_again(laboratory, recipe):
+    pack_shard(
+        [packed(5, pixels=np.ones((3, 80, 80), np.uint16), recipe="given:npz-uint8")], laboratory / "s1-2.parquet"
+    )
+    with pytest.raises(BadInput, match=r"s1-2\.parquet: cell s1-cell5 came preprocessed \(given:npz-uint8\)") as caught:
+        read_inputs(laboratory, **{**ASINH, "recipe": recipe})
+    assert "\n" not in str(caught.value)
+    assert read_inputs(laboratory, ["s1"], cell_uids=["s1-cell7"], **{**ASINH, "recipe": recipe})[0] == ["s1-cell7"]
+
+
+def test_camera_counts_do_not_pass_as_preprocessed(laboratory):
+    with pytest.raises(BadInput, match=r"s0\.parquet: cell s0-cell1 holds camera counts"):
+        read_inputs(laboratory, **GIVEN)
+
+
+def test_values_that_no_eight_bit_frame_can_hold_are_a_broken_record(tmp_path):
+    pack_shard([packed(1, depth=8)], tmp_path / "s1.parquet")
+    for read in (lambda: read_pixels(tmp_path, "s1"), lambda: read_inputs(tmp_path, **ASINH)):
+        with pytest.raises(BrokenRecord, match="cell s1-cell1: pixels go up to"):
+            read()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from factories import put
 
 from ctcml import versioning
 from ctcml.errors import BadInput, BrokenRecord, CtcmlError
@@ -64,7 +65,7 @@ def new_workspace(folder: Path) -> Path:
         (root / "code" / "ctcml" / name).write_text(text)
     (root / "fingerprint.py").write_text(FINGERPRINT)
     (root / "data").mkdir()
-    (root / "data" / "cells.txt").write_text("cell 1\n")
+    put(root / "data" / "cells.txt", "cell 1\n")
     return root
 
 
@@ -73,7 +74,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with two data versions, for tests that only look, or leave it as it was."""
     root = new_workspace(tmp_path_factory.mktemp("kept"))
     versioning.commit_data_version(root, message="first export")
-    (root / "data" / "cells.txt").write_text("cell 1\ncell 2\n")
+    put(root / "data" / "cells.txt", "cell 1\ncell 2\n")
     (root / "ledger").mkdir()
     (root / "ledger" / "ledger.jsonl").write_text("1\n2\n")
     versioning.commit_data_version(root, message="second export")
@@ -121,11 +122,11 @@ def test_an_old_version_comes_back_and_the_living_ledger_is_not_shortened(kept: 
 
 
 def test_work_that_is_in_no_version_is_not_overwritten(kept: Path) -> None:
-    (kept / "data" / "cells.txt").write_text("cell 1\ncell 2\ncell 3\n")
+    put(kept / "data" / "cells.txt", "cell 1\ncell 2\ncell 3\n")
     with pytest.raises(CtcmlError, match="in no version"):
         versioning.checkout(kept, "data-v1")
     assert "cell 3" in (kept / "data" / "cells.txt").read_text()
-    (kept / "data" / "cells.txt").write_text("cell 1\ncell 2\n")
+    put(kept / "data" / "cells.txt", "cell 1\ncell 2\n")
 
 
 @pytest.mark.parametrize("version", ["data-v9", "HEAD", "--help"])
