@@ -3,6 +3,7 @@
 import errno
 import inspect
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
@@ -94,6 +95,21 @@ def simulate(folder: Path, patients: int | None, seed: int | None, ws: Workspace
     say(f"SIMULATED: {made.patients} patients, {made.thumbnails} thumbnails in {folder}")
 
 
+def estimated(what: str, *, every_s: float = 5.0, to: Callable[[str], None] = say) -> Callable[[int, int], None]:
+    """Tell people how far something long is and how long it may still take, at most every `every_s` seconds."""
+    begun = last = time.monotonic()
+
+    def tell(done: int, all_: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < every_s or done == all_:
+            return
+        last = now
+        to(f"{done}/{all_} {what}, about {round((now - begun) * (all_ - done) / done)} s left")
+
+    return tell
+
+
 @cli.command()
 @click.argument("export", type=click.Path(path_type=Path))
 @click.option("--clinical", required=True, type=click.Path(path_type=Path), help="The clinical table (CSV).")
@@ -102,24 +118,78 @@ def simulate(folder: Path, patients: int | None, seed: int | None, ws: Workspace
     type=click.Path(path_type=Path),
     help="Labels from before ctcml (CSV: sample, object_index, label, source).",
 )
+@click.option("--verify", is_flag=True, help="Read every file and hash every shard again.")
 @workspace_option
-def intake(export: Path, clinical: Path, historic: Path | None, ws: Workspace) -> None:
-    """Take an ACCEPT export in: pack thumbnails, assign patients to sets, make a data version.
+def intake(export: Path, clinical: Path, historic: Path | None, verify: bool, ws: Workspace) -> None:
+    """Take thumbnails or cartridges in: pack what is new, assign patients to sets, make a data version.
+
+    EXPORT is a folder of ACCEPT results, folders with a manifest.csv, labelled arrays (.npz, .npy) or CellTracks
+    cartridges; `ctcml doctor EXPORT` says beforehand what is wrong with it. The same export again brings nothing new.
 
     Example: ctcml intake inbox/export --clinical inbox/clinical.csv
     """
     from ctcml.dataversions import new_data_version
     from ctcml.identity import load_key
-    from ctcml.intake import take_in
+    from ctcml.intake import take_in, verify_data
     from ctcml.params import load_params
 
-    params, now = load_params(ws.params), datetime.now(UTC)
-    block = (params.splits.train, params.splits.steering, params.splits.sealed)
-    taken = take_in(export, clinical, historic, ws, key=load_key(ws.key), block=block, seed=params.seed, now=now)
-    version = new_data_version(ws, why=f"intake of {taken.samples} samples", by="ctcml intake", now=now)
-    say(
-        f"{taken.thumbnails} thumbnails of {taken.samples} new samples taken in, {taken.refused} refused (see quarantine/); data version {version.tag}"
+    params, now, key = load_params(ws.params), datetime.now(UTC), load_key(ws.key)
+    taken = take_in(
+        export,
+        clinical,
+        historic,
+        ws,
+        key=key,
+        block=(params.splits.train, params.splits.steering, params.splits.sealed),
+        seed=params.seed,
+        now=now,
+        page_order=params.intake.page_order,
+        verify=verify,
+        progress=estimated("samples packed"),
     )
+    version = new_data_version(ws, why=f"intake of {taken.samples} samples", by="ctcml intake", now=now)
+    say(f"{taken}; page order {', '.join(params.intake.page_order)}; data version {version.tag}")
+    if verify:
+        say(f"{verify_data(ws, progress=estimated('samples hashed'))} cells are what the manifest says, to the byte")
+
+
+@cli.command("doctor")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--clinical", type=click.Path(path_type=Path), help="The clinical table (CSV), to be checked with it.")
+@click.option(
+    "--page-order", help="Pages of a TIFF, such as CD45,DAPI,CK. [default: intake.page_order, or that of ACCEPT]"
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+@workspace_option
+def doctor_command(path: Path, clinical: Path | None, page_order: str | None, as_json: bool, ws: Workspace) -> None:
+    """Say what is wrong with an export before it is taken in; nothing is written, and no workspace is needed.
+
+    PATH is what `ctcml intake` takes. Exit code 1 when there is an error among the findings.
+
+    Example: ctcml doctor inbox/export --clinical inbox/clinical.csv
+    """
+    import json
+    import os
+
+    from ctcml.doctor import document_of, examine, table_of
+    from ctcml.params import load_params
+    from ctcml.records import PLANES
+
+    if page_order is not None:
+        pages = tuple(name.strip() for name in page_order.split(","))
+    else:
+        pages = load_params(ws.params).intake.page_order if ws.params.exists() else PLANES
+    aside = estimated("samples examined", every_s=2.0, to=lambda line: click.echo(line, err=True))
+    report = examine(
+        path,
+        page_order=pages,
+        clinical=clinical,
+        workers=os.cpu_count() or 1,
+        progress=aside if sys.stderr.isatty() else None,
+    )
+    say(json.dumps(document_of(report), indent=2, ensure_ascii=False) if as_json else table_of(report))
+    if report.number_of("error"):
+        sys.exit(1)
 
 
 def _stage_command(name: str) -> click.Command:
@@ -142,7 +212,7 @@ def _stage_command(name: str) -> click.Command:
     return command
 
 
-for _name in ("settle", "train", "embed", "cluster", "map", "query", "count", "survive"):
+for _name in ("settle", "measure", "preselect", "train", "embed", "cluster", "map", "query", "count", "survive"):
     cli.add_command(_stage_command(_name))
 
 
@@ -239,6 +309,108 @@ def checkout(version: str, ws: Workspace) -> None:
 
     bring_back(ws.root, version)
     say(f"data/ is {version} again")
+
+
+@cli.group()
+def bench() -> None:
+    """Measure our ways beside what a user would do instead, in one run; on SIMULATED data.
+
+    Example: ctcml bench intake
+    """
+
+
+def _bench_folder(folder: Path | None) -> Any:
+    import tempfile
+    from contextlib import nullcontext
+
+    if folder is None:
+        return tempfile.TemporaryDirectory(prefix="ctcml-bench-")
+    folder.mkdir(parents=True)
+    return nullcontext(str(folder))
+
+
+folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    show_default="a temporary one",
+    help="A new folder to work in; kept afterwards.",
+)
+
+
+@bench.command("intake")
+@click.option("--samples", default=300, show_default=True, type=click.IntRange(2), help="Samples of the export.")
+@click.option("--objects", default=208, show_default=True, type=click.IntRange(10), help="Objects a sample, about.")
+@click.option("--seed", default=9, show_default=True, help="Seed of the simulated laboratory.")
+@folder_option
+def bench_intake_command(samples: int, objects: int, seed: int, folder: Path | None) -> None:
+    """Intake against a plain loop of imread, one PNG a cell and `dvc add`.
+
+    Example: ctcml bench intake --samples 30
+    """
+    from ctcml.bench import bench_intake, table_of
+
+    with _bench_folder(folder) as place:
+        say(table_of(bench_intake(Path(place), samples=samples, objects=objects, seed=seed, say=say)))
+
+
+@cli.command("backup")
+@click.argument("file", type=click.Path(path_type=Path))
+@workspace_option
+def backup_command(file: Path, ws: Workspace) -> None:
+    """Write data, ledger, key, history and registry of the workspace into one new FILE; servers may run meanwhile.
+
+    It holds the key and pixels of patients: keep it as you keep those.
+
+    Example: ctcml backup /media/safe/lab-2026-03-02.tar --workspace my-lab
+    """
+    from ctcml.backup import backup
+
+    say(f"{file}: {backup(ws, file, now=datetime.now(UTC))}")
+    say("not in it: inbox/, what `ctcml repro` makes again, and the readers' servers with their logins and pictures;")
+    say("readings that were not pulled yet lie there alone: pull them first with `ctcml loop`")
+
+
+@cli.command("restore")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+def restore_command(file: Path, folder: Path) -> None:
+    """Make a workspace in the new FOLDER from a backup FILE, and verify every part of it first.
+
+    Example: ctcml restore /media/safe/lab-2026-03-02.tar my-lab-again
+    """
+    from ctcml.backup import restore
+
+    found = restore(file, folder.resolve())
+    say(f"{folder}: the workspace of {found.at}, verified: {found}")
+    say("`ctcml repro` makes derived files again; `ctcml up` makes new servers for the readers")
+
+
+@bench.command("cartridge")
+@click.option("--seed", default=12, show_default=True, help="Seed of the simulated cartridge.")
+@folder_option
+def bench_cartridge_command(seed: int, folder: Path | None) -> None:
+    """Detection on a cartridge of 175 frames against what was planted, and against a naive loop over the frames.
+
+    Example: ctcml bench cartridge --seed 13
+    """
+    from ctcml.bench import bench_cartridge, table_of
+
+    with _bench_folder(folder) as place:
+        say(table_of(bench_cartridge(Path(place), seed=seed, say=say)))
+
+
+@bench.command("recipes")
+@click.option(
+    "--seed", "seeds", multiple=True, default=(0, 1, 2), show_default=True, type=int, help="May be given again."
+)
+def bench_recipes_command(seeds: tuple[int, ...]) -> None:
+    """What each step of the preprocessing is worth: the same cells and trainer, one step changed at a time.
+
+    Example: ctcml bench recipes --seed 0
+    """
+    from ctcml.ablation import ablate, ablation_table
+
+    say(ablation_table(ablate(seeds, say=say)))
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """From readings in the ledger to settlements in the ledger: who agrees, who decides, which class is new."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -21,14 +22,20 @@ class Round:
 
 
 def settle_readings(
-    ledger: Ledger, *, rule: Literal["adjudicate", "paper"], adjudicator: str, new_class_min: int, now: datetime
+    ledger: Ledger,
+    *,
+    rule: Literal["adjudicate", "paper"],
+    adjudicator: str,
+    new_class_min: int,
+    now: datetime,
+    withdrawn: Collection[str] = (),
 ) -> Round:
     """Settle what can be settled and write it down; a second call without new readings writes nothing.
 
     A name that both readers gave to at least `new_class_min` training cells becomes a class. Earlier settlements stay in
-    the ledger; a cell is settled again only when its label changes.
+    the ledger; a cell is settled again only when its label changes. Nothing comes of readings of `withdrawn` cells.
     """
-    events = list(ledger.events())
+    events = [event for event in ledger.events() if event.body.get("cell_uid") not in withdrawn]
     readings = readings_of(events)
     settled, contested, _ = settle(
         [one for one in readings if one.reader != adjudicator],

@@ -53,6 +53,76 @@ def settle(ws: Workspace, *, say: Say) -> None:
     )
 
 
+def measure(ws: Workspace, *, say: Say) -> None:
+    """Measure ACCEPT's features of every thumbnail that came as camera counts."""
+    from ctcml.features import measure as measured
+    from ctcml.shards import counts_of, read_shard, sample_uids, shard_paths
+    from ctcml.tables import FEATURES, write_table
+
+    folder = fresh_folder(ws.features)
+    samples = sample_uids(ws.shards)
+    count = left_out = 0
+    for number, sample_uid in enumerate(samples, start=1):
+        thumbnails = [one for path in shard_paths(ws.shards, sample_uid) for one in read_shard(path)]
+        # Preprocessed pixels have no counts and no background any more.
+        raw = [one for one in thumbnails if not one.recipe]
+        rows = [{"cell_uid": one.cell_uid} | measured(counts_of(one), one.mask) for one in raw]
+        write_table(pd.DataFrame(rows, columns=list(FEATURES)), FEATURES, folder / f"{sample_uid}.parquet")
+        count, left_out = count + len(raw), left_out + len(thumbnails) - len(raw)
+        if number % 40 == 0:
+            say(f"{number}/{len(samples)} samples measured")
+    say(f"{count} cells of {len(samples)} samples measured; {left_out} came preprocessed and cannot be measured")
+
+
+def preselect(ws: Workspace, *, seed: int, gates: sections.Gates, say: Say) -> None:
+    """Find candidates of each class by loose gates, deal them into random review sets, pool what may be an artefact."""
+    import numpy as np
+
+    from ctcml.clinical import COVARIATE
+    from ctcml.gates import candidates, pool_for_other, review_sets
+    from ctcml.images import overlay
+    from ctcml.pictures import gallery
+    from ctcml.shards import read_pixels
+    from ctcml.tables import CANDIDATES, CLINICAL, FEATURES, MANIFEST, TRUTH, read_folder, read_table, write_table
+    from ctcml.truth import training_cells
+
+    roles = json.loads(ws.roles.read_text())
+    manifest = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "sample_uid", "patient_uid"])
+    cells = read_folder(ws.features, FEATURES).merge(manifest, on="cell_uid")
+    # Nobody looks for candidates among the cells of held-out patients.
+    cells = cells[cells["patient_uid"].map(roles) == "train"].reset_index(drop=True)
+    settled = training_cells(read_table(ws.truth, TRUTH)).set_index("cell_uid")["class_id"].to_dict()
+    samples = read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE)
+    benign = samples.loc[samples["sample_kind"] == "benign", "sample_uid"]
+    found = candidates(cells, gates.classes)
+    pool = pool_for_other(found, settled, set(cells.loc[cells["sample_uid"].isin(benign), "cell_uid"]))
+    unread = pd.concat([found[~found["cell_uid"].isin(settled)], pool], ignore_index=True)
+    sets = review_sets(unread, gates.review_set, np.random.default_rng([seed, 3]))
+    sets = sets.merge(cells[["cell_uid", "sample_uid"]], on="cell_uid").sort_values(
+        ["class_id", "review_set", "place"], ignore_index=True
+    )
+    write_table(sets[list(CANDIDATES)], CANDIDATES, ws.candidates)
+    stamp = simulated(ws)
+    folder = fresh_folder(ws.pictures / "candidates")
+    first = sets[sets["review_set"] == 1]
+    tiles = {
+        uid: overlay(pixels)
+        for sample_uid, members in first.groupby("sample_uid")["cell_uid"]
+        for uid, pixels in read_pixels(ws.shards, str(sample_uid), set(members)).items()
+    }
+    for class_id, shown in first.groupby("class_id"):
+        gallery(
+            [tiles[uid] for uid in shown["cell_uid"]],
+            [str(place) for place in shown["place"]],
+            folder / f"{class_id}-set-1.png",
+            columns=15,
+            title=f"Candidates of {class_id}: {len(shown)} of {(sets['class_id'] == class_id).sum()}, drawn at random",
+            simulated=stamp,
+        )
+    told = ", ".join(f"{number} {class_id}" for class_id, number in sets["class_id"].value_counts(sort=False).items())
+    say(f"candidates without a label, and the pool for other: {told or 'none'} of {len(cells)} cells")
+
+
 def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Train, say: Say) -> None:
     """Train the AE-CNN through its beta phases on the training patients' labels."""
     import numpy as np
@@ -106,21 +176,21 @@ def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Tr
 def embed(ws: Workspace, *, say: Say) -> None:
     """Write latents, probabilities and reconstruction errors of every thumbnail by the champion."""
     from ctcml.embed import load_scorer, score
-    from ctcml.shards import read_inputs
+    from ctcml.shards import read_inputs, sample_uids
     from ctcml.tables import EMBEDDING, write_table
 
     scorer = load_scorer(ws.champion)
     image = json.loads((ws.champion / "model.json").read_text())["image"]
     folder = fresh_folder(ws.embeddings)
-    files = sorted(ws.shards.glob("*.parquet"))
-    for number, file in enumerate(files, start=1):
-        uids, images = read_inputs(ws.shards, [file.stem], **image)
+    samples = sample_uids(ws.shards)
+    for number, sample_uid in enumerate(samples, start=1):
+        uids, images = read_inputs(ws.shards, [sample_uid], **image)
         scores = score(scorer, images)
         write_table(
             pd.DataFrame(
                 {
                     "cell_uid": uids,
-                    "sample_uid": file.stem,
+                    "sample_uid": sample_uid,
                     "predicted": scores.predicted,
                     "probabilities": list(scores.probabilities),
                     "latent": list(scores.latents),
@@ -128,10 +198,10 @@ def embed(ws: Workspace, *, say: Say) -> None:
                 }
             ),
             EMBEDDING,
-            folder / file.name,
+            folder / f"{sample_uid}.parquet",
         )
-        if number % 40 == 0 or number == len(files):
-            say(f"{number}/{len(files)} samples scored")
+        if number % 40 == 0 or number == len(samples):
+            say(f"{number}/{len(samples)} samples scored")
 
 
 def cluster(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> None:
@@ -228,7 +298,9 @@ def query(ws: Workspace, *, seed: int, queue: sections.Queue, say: Say) -> None:
     patient_of = manifest.set_index("cell_uid")["patient_uid"]
     queued = {event.body["cell_uid"]: event.body["purpose"] for event in Ledger(ws.ledger_snapshot).events("queued")}
     drawn = pd.Series(
-        [roles[patient_of[uid]] for uid, why in queued.items() if why == Purpose.EVALUATION], dtype=str
+        # Cells of patients who withdrew are gone, and others are drawn instead.
+        [roles[patient_of[uid]] for uid, why in queued.items() if why == Purpose.EVALUATION and uid in patient_of],
+        dtype=str,
     ).value_counts()
     evaluation = evaluation_queue(
         manifest,
@@ -258,13 +330,14 @@ def count(ws: Workspace, *, counts: sections.Counts, survival: sections.Survival
     """Count cells per sample, with intervals and the risk of lying on the other side of the cut-off."""
     from ctcml.clinical import COVARIATE
     from ctcml.counts import count_cells
+    from ctcml.shards import sample_uids
     from ctcml.tables import CLINICAL, COUNTS, EMBEDDING, MANIFEST, read_folder, read_table, write_table
 
     classes = json.loads((ws.champion / "model.json").read_text())["classes"]
     cells = read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "sample_uid", "predicted", "probabilities"])
     cells = cells.merge(read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "proposed"]), on="cell_uid")
     samples = read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE)
-    samples = samples[samples["sample_uid"].isin([file.stem for file in ws.manifest.glob("*.parquet")])]
+    samples = samples[samples["sample_uid"].isin(sample_uids(ws.manifest))]
     table = count_cells(
         cells,
         samples,
@@ -336,4 +409,4 @@ def simulated(ws: Workspace) -> bool:
     return f"{COVARIATE}simulated" in samples and bool((samples[f"{COVARIATE}simulated"] == "yes").any())
 
 
-STAGES = (settle, train, embed, cluster, map, query, count, survive)
+STAGES = (settle, measure, preselect, train, embed, cluster, map, query, count, survive)

@@ -1,5 +1,6 @@
 """The four pictures of a read on disk, where a reader's own server looks for them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,3 +26,15 @@ def write_panels(pixels: NDArray[np.uint16], reads: dict[str, Path], *, scale: i
         for name in PANELS:
             with atomic_path(root / panel_file(uid, name)) as unfinished:
                 unfinished.write_bytes(encoded[name])
+
+
+def panels_of(reads: Iterable[tuple[str, Path]]) -> list[Path]:
+    """The pictures that are there of reads, given as `read_uid` and document root."""
+    places = (root / panel_file(uid, name) for uid, root in reads for name in PANELS)
+    return [picture for picture in places if picture.exists()]
+
+
+def remove_panels(panels: Iterable[Path]) -> None:
+    """Remove pictures, so that no server shows them any more."""
+    for picture in panels:
+        picture.unlink(missing_ok=True)

@@ -1,17 +1,17 @@
 """A round of reading: which cells go to whom, what each reader is shown, what came back into the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
-from ctcml.errors import ProtocolBreach
 from ctcml.ledger import Draft, Ledger
 from ctcml.records import CellClass
 from ctcml.shards import read_pixels
 from ctcml.tables import MANIFEST, read_folder
+from ctcml.withdrawal import withdrawn_cells
 from ctcml.workspace import Workspace
 from labelstudio.client import ReadingQueue, ensure_project, pull, push
 from labelstudio.panels import write_panels
@@ -97,15 +97,13 @@ def push_round(
     """Lay out the pictures of these cells and push them to one reader, in an order of the reader's own.
 
     The order comes from the read_uids, which are keyed: it is random to everybody, differs between readers, and tells
-    nothing about model, sample or reason. Running it again sends only what is missing.
+    nothing about model, sample or reason. Running it again sends only what is missing. Cells of patients who withdrew are
+    passed over; `ProtocolBreach` when others are not in the data.
     """
-    uid_of = {cell: read_uid(key, cell, queue.reader, occasion) for cell in cells}
+    gone = withdrawn_cells(ws)
+    uid_of = {cell: read_uid(key, cell, queue.reader, occasion) for cell in cells if cell not in gone}
     manifest = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "sample_uid"])
     wanted = manifest[manifest["cell_uid"].isin(uid_of)]
-    if len(wanted) != len(uid_of):
-        raise ProtocolBreach(
-            f"round {occasion}: {len(uid_of) - len(wanted)} queued cells are not in the data; bring the data version back"
-        )
     for sample_uid, members in wanted.groupby("sample_uid")["cell_uid"]:
         for cell, pixels in read_pixels(ws.shards, str(sample_uid), list(members)).items():
             write_panels(pixels, {uid_of[cell]: pictures})
@@ -124,10 +122,11 @@ def pull_round(
 ) -> Pulled:
     """Validate one reader's answers and append the new ones to the ledger; `cells` gives the purpose by cell_uid.
 
-    What Label Studio holds beyond this round's cells, or what fails validation, is counted and left where it is.
+    What Label Studio holds beyond this round's cells, or what fails validation, is counted and left where it is. Nobody
+    waits for cells of patients who withdrew.
     """
-    ledger = Ledger(ws.ledger)
-    cell_of = {read_uid(key, cell, queue.reader, occasion): cell for cell in cells}
+    ledger, gone = Ledger(ws.ledger), withdrawn_cells(ws)
+    cell_of = {read_uid(key, cell, queue.reader, occasion): cell for cell in cells if cell not in gone}
     recorded = {event.body["read_uid"] for event in ledger.events("reading")}
     valid, rejected = pull(queue, classes)
     ours = [one for one in valid if one.read_uid in cell_of]
@@ -160,3 +159,12 @@ def pull_round(
         rejected=len([one for one in rejected if one.read_uid in cell_of]),
         open=len(cell_of) - len(ours),
     )
+
+
+def reads_of(ws: Workspace, cells: Collection[str], *, key: bytes) -> Iterator[tuple[str, Path]]:
+    """Each `read_uid` under which any reader may have been shown these cells in any round, and where its pictures lie."""
+    occasions = {event.body["occasion"] for event in Ledger(ws.ledger).events("queued", "reading")}
+    for home in sorted((ws.services / "labelstudio").glob("*/")):
+        for occasion in sorted(occasions):
+            for cell in cells:
+                yield read_uid(key, cell, home.name, occasion), home / "pictures"
