@@ -65,9 +65,13 @@ class ExportedSample:
 
 @dataclass(frozen=True, kw_only=True)
 class _FeatureTable:
-    """The cells of a feature table: row i is object i. `ThumbNr` restarts in every frame and is never used."""
+    """The cells of a feature table: row i is object i. `ThumbNr` restarts in every frame and is never used.
+
+    A column whose name stands there `twice` is not used: nobody knows which one is meant.
+    """
 
     columns: Mapping[str, int]
+    twice: tuple[str, ...]
     rows: Sequence[Sequence[object]]
 
     def number(self, name: str, index: int) -> float:
@@ -90,6 +94,20 @@ def find_samples(root: Path) -> list[ExportedSample]:
     if not found and root.is_dir() and (root.name in (ALL_EVENTS, PROPOSED_EVENTS) or (root / MARKER).is_file()):
         return [_sample(root.parent, root)]
     return found or list(_sample_at(root))
+
+
+def refused_links(root: Path) -> list[Refused]:
+    """Name the links that stand where a sample or its thumbnails should lie: they are not followed, nor passed in silence."""
+    found = []
+    for place, folders, _ in os.walk(root):
+        folders.sort()
+        if Path(place).name == "frames":
+            samples = [Path(place) / name for name in folders]
+            inside = [sample / name for sample in samples for name in (ALL_EVENTS, PROPOSED_EVENTS)]
+            found += [path for path in [*samples, *inside] if path.is_symlink()]
+            folders.clear()
+    reason = "is a link to another folder, which is not followed; put the folder itself there"
+    return [Refused(file=path.relative_to(root).as_posix(), reason=reason) for path in found]
 
 
 def _sample_at(folder: Path) -> Iterator[ExportedSample]:
@@ -166,6 +184,7 @@ def read_sample(
                 source_bit_depth=decoded.bit_depth,
                 source_order=",".join(names),
                 proposed=True if sample.events == "proposed" else None,
+                lossy=decoded.lossy,
             )
         )
     if sample.feature_table is not None:
@@ -227,7 +246,9 @@ def _joined(thumbnails: list[RawThumbnail], path: Path, *, last_index: int) -> t
     except UnfitFileError as unfit:
         return thumbnails, [Refused(file=path.name, reason=str(unfit))]
     reasons = []
-    if IDS not in table.columns:
+    if table.twice:
+        reasons.append(f"has more than one column {', '.join(table.twice)}, and none is used; export it again")
+    if IDS not in table.columns and IDS not in table.twice:
         reasons.append(f"has no column {IDS}; which events CellSearch presented is not known")
     features = [name for name in table.columns if FEATURE.fullmatch(name)]
     if _sizes_are_pixels(thumbnails, table):
@@ -278,10 +299,10 @@ def _read_table(content: bytes) -> _FeatureTable:
         raise UnfitFileError(f"not readable as XLSX ({one_line(error)}); export it again") from None
     while len(rows) > 1 and all(value == "" for value in rows[-1]):
         rows.pop()
-    columns: dict[str, int] = {}
-    for place, name in enumerate(rows[0] if rows else []):
-        columns.setdefault(str(name).strip(), place)
-    return _FeatureTable(columns=columns, rows=rows[1:])
+    header = [str(name).strip() for name in (rows[0] if rows else [])]
+    once = {name: place for place, name in enumerate(header) if header.count(name) == 1}
+    twice = tuple(sorted({name for name in header if name not in once and (name == IDS or FEATURE.fullmatch(name))}))
+    return _FeatureTable(columns=once, twice=twice, rows=rows[1:])
 
 
 def _number(value: object) -> float:

@@ -7,28 +7,26 @@ The layout on disk is what ACCEPT starts from. Files come from outside: one that
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from xml.parsers import expat
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from ctcml.celltracks_xml import CartridgeRecord, CellSearchEvent, Layout, read_record
 from ctcml.detection import Detected, detect
-from ctcml.errors import BadInput
 from ctcml.features import measure
 from ctcml.records import PLANES
 from ctcml.thumbnails import (
-    LARGEST_SIDE,
     RawThumbnail,
     Refused,
     UnfitFileError,
-    checked_page_order,
     in_our_order,
     one_line,
     page_names,
@@ -41,41 +39,12 @@ FEWEST_FRAMES = 100
 MARK_TAG, LOW_TAG, HIGH_TAG = 754, 755, 756  # private TIFF tags: "stored in 8 bit", and the counts of the range's ends
 NEAR_PX = 30.0  # CellSearch's event and our object are the same up to this distance of their middles
 PER_FRAME = 10_000  # object_index = frame × 10,000 + place in the frame: a frame mended later renumbers no other
-LARGEST_XML = 32 * 2**20
-DEEPEST_XML = 32
 LISTED_RIDS = 50
-MOST_A_SIDE = 99  # frames
 MOST_PIXELS = 2**25  # of all pages of a frame together: six times a real one
 BELOW = {"processed"}  # the folder that holds the frames when the cartridge's own folder does not
 NOT_FRAMES = re.compile(r".*_thumb(_.*)?\.tiff?|.*_segm?\.tiff?|overview_.*", re.IGNORECASE)  # what ACCEPT leaves
 NOT_A_CARTRIDGE = {"ACCEPTThumbnails.txt", "manifest.csv"}  # thumbnails: other readers take them
-CORNER = r"\s*\(\s*(\d{1,7}(?:\.\d{0,6})?)\s*,\s*(\d{1,7}(?:\.\d{0,6})?)\s*\)\s*"
-LOCATION = re.compile(CORNER + CORNER)  # "(x,y) (x,y)" in mosaic pixels
-STAINS = {  # the stain that a filter of this name shows; the first that fits
-    "CD45": re.compile(r"(?<![A-Z])(CD45|APC)"),
-    "DAPI": re.compile(r"(?<![A-Z])(DAPI|DNA|HOECHST)"),
-    "CK": re.compile(r"(?<![A-Z])(CK|CYTOKERATIN|PE(?![A-Z]))"),
-    "FITC": re.compile(r"FITC"),
-}
-
 Progress = Callable[[int, int], None]  # frames done, of how many
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How the frames of a cartridge lie side by side: row by row, rows 2, 4, … from right to left.
-
-    >>> [Layout(rows=2, columns=3).place(frame) for frame in (1, 3, 4, 6)]
-    [(0, 0), (0, 2), (1, 2), (1, 0)]
-    """
-
-    rows: int
-    columns: int
-
-    def place(self, frame: int) -> tuple[int, int]:
-        """Return row and column, from 0, of a frame that counts from 1."""
-        row, along = divmod(frame - 1, self.columns)
-        return row, self.columns - 1 - along if row % 2 else along
 
 
 LAYOUTS = tuple(
@@ -91,27 +60,6 @@ class Cartridge:
     folder: Path
     xml: Path | None
     frames: tuple[Path, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellSearchEvent:
-    """What CellSearch presented to its operator; the middle of its box in mosaic pixels; `assigned`: called a CTC."""
-
-    rid: str
-    x_px: float
-    y_px: float
-    assigned: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class CartridgeRecord:
-    """What a cartridge's XML says; `layout` and `camera` (width, height) None, `filters` empty, where it says nothing."""
-
-    events: tuple[CellSearchEvent, ...]
-    unreadable_events: int
-    layout: Layout | None
-    camera: tuple[int, int] | None
-    filters: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -180,18 +128,17 @@ def read_sample(
 
     `object_index` is the frame's number × 10,000 + the object's place in it, whatever the number of `workers`. `x_px` and
     `y_px` are mosaic pixels. `proposed` tells whether one of CellSearch's events lies within 30 px, each counted once;
-    None without an XML. `features` are ours, over the frame's background. A missing frame and events without an object
+    None without an XML; `assigned` whether its operator called that event a CTC. `features` are ours, over the frame's background. A missing frame and events without an object
     are named among the refused.
     """
     record, refused = _record_of(cartridge)
     numbers = _frame_numbers(cartridge.frames)
-    layout = (record and record.layout) or layout_of(max(numbers, default=0))
+    last = max(_of_one_run(numbers), default=0)
+    layout = (record and record.layout) or layout_of(last)
     if layout is None:
-        reason = (
-            f"frames go up to {max(numbers, default=0)}, expected 100 to 210 without an XML; add the cartridge's XML"
-        )
+        reason = f"frames go up to {last}, expected 100 to 210 without an XML; add the cartridge's XML"
         return [], [*refused, Refused(file=".", reason=reason)]
-    jobs, misplaced = _jobs(cartridge, dict(zip(numbers, cartridge.frames, strict=True)), layout, record)
+    jobs, misplaced = _jobs(cartridge, numbers, layout, record)
     refused += misplaced
     thumbnails = list[RawThumbnail]()
     for done, result in enumerate(_read_frames(jobs, workers), start=1):
@@ -208,7 +155,20 @@ def read_sample(
     lost = [event for number, event in enumerate(record.events) if number not in taken]
     if (lost or record.unreadable_events) and cartridge.xml:
         refused.append(Refused(file=_below(cartridge.xml, cartridge.folder), reason=_about_lost(lost, record)))
-    return [replace(one, proposed=number in matched) for number, one in enumerate(thumbnails)], refused
+    return [
+        replace(
+            one,
+            proposed=number in matched,
+            assigned=record.events[matched[number]].assigned if number in matched else None,
+        )
+        for number, one in enumerate(thumbnails)
+    ], refused
+
+
+def _of_one_run(numbers: Sequence[int]) -> list[int]:
+    """The numbers that lie near the middle one, as those of one cartridge's frames do; a stray file's does not."""
+    middle = float(np.median(numbers))
+    return [number for number in numbers if abs(number - middle) <= 2 * len(numbers)]
 
 
 def layout_of(frames: int) -> Layout | None:
@@ -254,28 +214,43 @@ def _frames_in(folder: Path, files: Sequence[str]) -> list[Path]:
 
 
 def _frame_numbers(frames: Sequence[Path]) -> list[int]:
-    """The number of each frame, from 1: the last number in its name that counts the frames; their order without one.
+    """The number of each frame, from 1: the number in its name, counted from the end, that tells most frames apart.
+
+    A stray file may get a number that lies beyond the cartridge or is another frame's; the caller refuses those. Only names
+    that do not count the frames at all are taken in their order.
 
     >>> _frame_numbers([Path("171651.1.2-0-9.tif"), Path("171651.1.2-0-10.tif")])
     [9, 10]
-    >>> _frame_numbers([Path("f000_v2.tif"), Path("f001_v2.tif")])
-    [1, 2]
+    >>> _frame_numbers([Path("f000_v2.tif"), Path("f001_v2.tif"), Path("f002_v2.tif"), Path("f999_v2.tif")])
+    [1, 2, 3, 1000]
     """
     in_names = [[int(digits[-9:]) for digits in re.findall(r"\d+", frame.stem)][::-1] for frame in frames]
-    for column in zip(*in_names, strict=False):
-        if len(set(column)) == len(frames) and max(column) - min(column) < 2 * len(frames):
-            return [number + 1 for number in column] if 0 in column else list(column)
-    return list(range(1, len(frames) + 1))
+    columns = list(zip(*in_names, strict=False))
+    counting = [len(set(_of_one_run(column))) for column in columns]
+    if not columns or 2 * max(counting) <= len(frames):
+        return list(range(1, len(frames) + 1))
+    column = columns[counting.index(max(counting))]
+    return [number + 1 for number in column] if 0 in column else list(column)
 
 
 # The frames.
 
 
 def _jobs(
-    cartridge: Cartridge, frames: Mapping[int, Path], layout: Layout, record: CartridgeRecord | None
+    cartridge: Cartridge, numbers: Sequence[int], layout: Layout, record: CartridgeRecord | None
 ) -> tuple[list[_FrameJob], list[Refused]]:
-    """What is to be read, and which frames lie beyond the layout or are missing in it."""
+    """What is to be read, and which frames lie beyond the layout, claim the same place, or are missing in it."""
     cells = range(1, layout.rows * layout.columns + 1)
+    times = Counter(numbers)
+    frames = {number: path for number, path in zip(numbers, cartridge.frames, strict=True) if times[number] == 1}
+    twice = [
+        Refused(
+            file=_below(path, cartridge.folder),
+            reason=f"is one of {times[number]} files for frame {number}; remove the wrong one",
+        )
+        for number, path in zip(numbers, cartridge.frames, strict=True)
+        if times[number] > 1
+    ]
     jobs = [
         _FrameJob(
             sample_id=cartridge.sample_id,
@@ -290,7 +265,7 @@ def _jobs(
         if number in cells
     ]
     reason = f"is none of the {layout.rows}×{layout.columns} frames of this cartridge; check which one it belongs to"
-    refused = [
+    refused = twice + [
         Refused(file=_below(path, cartridge.folder), reason=f"frame {number} {reason}")
         for number, path in frames.items()
         if number not in cells
@@ -418,102 +393,6 @@ def _range_ends(content: bytes, pages: NDArray[np.uint16]) -> list[tuple[float, 
             " the archive's own file"
         )
     return ends
-
-
-# The XML.
-
-
-def read_record(path: Path, folder: Path) -> CartridgeRecord:
-    """Read a cartridge's XML; `UnfitFileError` when it is not fit to be read, has a DOCTYPE, or contradicts itself."""
-    sections = _records(read_bytes(path, folder, largest=LARGEST_XML))
-    given = [_event(record) for record in sections["events"]]
-    events = tuple(event for event in given if event)
-    run = sections["runs"][0] if sections["runs"] else {}
-    rows, columns = (_whole(run.get(name), name, most=MOST_A_SIDE) for name in ("numrows", "numcols"))
-    width, height = (_whole(run.get(name), name, most=LARGEST_SIDE) for name in ("camxsize", "camysize"))
-    return CartridgeRecord(
-        events=events,
-        unreadable_events=len(given) - len(events),
-        layout=Layout(rows=rows, columns=columns) if rows and columns else None,
-        camera=(width, height) if width and height else None,
-        filters=_stains([record.get("filtername", "") for record in sections["test_filters"]]),
-    )
-
-
-def _records(content: bytes) -> dict[str, list[dict[str, str]]]:
-    """The `record`s of the three sections that we read, by their fields.
-
-    By expat itself and not by a tree: a DOCTYPE is refused when it begins, before any entity of it is known, and depth
-    and memory stay bounded.
-    """
-    sections: dict[str, list[dict[str, str]]] = {"events": [], "runs": [], "test_filters": []}
-    above, fields, text = list[str](), dict[str, str](), list[str]()
-
-    def refuse_doctype(*_: object) -> None:
-        raise UnfitFileError("has a DOCTYPE, which no CellTracks XML has; copy the instrument's own file")
-
-    def start(name: str, _: Mapping[str, str]) -> None:
-        if len(above) == DEEPEST_XML:
-            raise UnfitFileError(f"is nested deeper than {DEEPEST_XML} elements; copy the instrument's own file")
-        above.append(name)
-        text.clear()
-        if name == "record":
-            fields.clear()
-
-    def end(name: str) -> None:
-        above.pop()
-        if above[-1:] == ["record"]:
-            fields[name] = "".join(text).strip()
-        elif name == "record" and above and above[-1] in sections:
-            sections[above[-1]].append(dict(fields))
-        text.clear()
-
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler, parser.StartElementHandler, parser.EndElementHandler = refuse_doctype, start, end
-    parser.CharacterDataHandler = text.append
-    try:
-        parser.Parse(content, True)
-    except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two: an encoding that no one knows
-        raise UnfitFileError(f"is not readable as XML ({one_line(error)}); copy the instrument's own file") from None
-    return sections
-
-
-def _event(record: Mapping[str, str]) -> CellSearchEvent | None:
-    box = LOCATION.fullmatch(record.get("location", ""))
-    if box is None:
-        return None
-    left, top, right, bottom = (float(number) for number in box.groups())
-    rid = re.sub(r"\W", "", record.get("rid", ""))[:20] or "?"
-    assigned = record.get("assigned", "").lower() == "true"
-    return CellSearchEvent(rid=rid, x_px=(left + right) / 2, y_px=(top + bottom) / 2, assigned=assigned)
-
-
-def _whole(text: str | None, name: str, *, most: int) -> int | None:
-    if not text:
-        return None
-    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= most:
-        raise UnfitFileError(f"{name} is {text[:20]!r}, expected 1 to {most}; copy the instrument's own file")
-    return int(text)
-
-
-def _stains(filters: Sequence[str]) -> tuple[str, ...]:
-    """Our names for the instrument's filters, in their order.
-
-    >>> _stains(["DNA", "Marker-1", "CK-PE", "CD45-APC"])
-    ('DAPI', 'Marker1', 'CK', 'CD45')
-    """
-    if not filters:
-        return ()
-    names = tuple(
-        next((stain for stain, words in STAINS.items() if words.search(one.upper())), "") or re.sub(r"\W", "", one)[:20]
-        for one in filters
-    )
-    try:
-        return checked_page_order(names)
-    except BadInput:
-        raise UnfitFileError(
-            f"names the filters {[one[:20] for one in filters[:8]]}, expected CD45, DAPI (DNA) and CK once each; correct them"
-        ) from None
 
 
 def _record_of(cartridge: Cartridge) -> tuple[CartridgeRecord | None, list[Refused]]:

@@ -18,8 +18,9 @@ import tifffile
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from ctcml.cartridges import HIGH_TAG, LOW_TAG, MARK_TAG, Layout, layout_of
+from ctcml.cartridges import HIGH_TAG, LOW_TAG, MARK_TAG, layout_of
 from ctcml.cells_in_silico import draw_object
+from ctcml.celltracks_xml import Layout
 from ctcml.errors import BadInput
 from ctcml.frames_in_silico import (
     CLUMPED_SHARE,

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from ctcml.accept import THUMBNAIL, ExportedSample
 from ctcml.arrays import ArraySample
-from ctcml.disclosures import Disclosure, in_names, in_table, in_tags
+from ctcml.disclosures import Disclosure, below, in_names, in_table, in_tags
 from ctcml.folders import ListedSample
 from ctcml.images import FULL_SCALE, SIZE, to_camera_scale
-from ctcml.records import PLANES
+from ctcml.records import CLASS_ID, PLANES
 from ctcml.shards import content_hash
 from ctcml.sources import Source, files_of, folder_of, kind_of, read_source
 from ctcml.staining import Staining, staining_of
@@ -35,7 +35,7 @@ SATURATED_THUMBNAILS = 0.05  # share of a sample's thumbnails; a clump of dye sa
 MOST_STAININGS = 300  # thumbnails of a sample that are looked at for swapped channels
 EXAMPLES = 5
 CODE_OF_REASON = {  # what the readers' refusals are filed under; any other is "refused"
-    "page-count": re.compile(r"\bpages, expected|pages differ"),
+    "page-count": re.compile(r"\b[1-9]\d*(?: RGB)? pages, expected|pages differ"),
     "fewer-rows": re.compile(r"rows but object"),
     "px2-sizes": re.compile(r"px²"),
 }
@@ -107,11 +107,6 @@ class _Read:
         """How many of all thumbnails are meant, and which, in a few words."""
         numbers = [one.object_index for one, meant in zip(self.thumbnails, which, strict=True) if meant]
         return f"{len(numbers)} of {len(self.thumbnails)} thumbnails ({first_few(numbers)})"
-
-
-def below(path: Path, root: Path) -> str:
-    """A path below the folder that is examined; empty for the folder itself."""
-    return "" if path == root else path.relative_to(root).as_posix()
 
 
 def first_few(things: Sequence[object]) -> str:
@@ -313,7 +308,10 @@ def _feature_tables(read: _Read) -> Iterator[Finding]:
     if not any(one.features or one.proposed is not None for one in read.thumbnails):
         return  # the reader refused it, and an XLSX file can be a trap
     content = read_bytes(source.feature_table, source.feature_table.parent)
-    rows = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(content)).get_sheet_by_index(0).to_python()
+    sheet = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(content)).get_sheet_by_index(0)
+    rows = sheet.to_python(skip_empty_area=False)
+    while all(value == "" for value in rows[-1]):  # cells with a format and nothing in them
+        rows.pop()
     last = max(_numbers(source))
     if len(rows) - 1 > last:
         place = below(source.feature_table, read.job.root)
@@ -325,6 +323,12 @@ def _feature_tables(read: _Read) -> Iterator[Finding]:
 def _identifiers(read: _Read) -> Iterator[Finding]:
     for one in (*in_names(read.job.source, read.job.root), *in_tags(read.job.source)):
         yield read.disclosed(one)
+
+
+def _labels(read: _Read) -> Iterator[Finding]:
+    odd = [bool(one.label) and not CLASS_ID.fullmatch(one.label) for one in read.thumbnails]
+    if any(odd):
+        yield read.finding("warning", "odd-label", f"the label of {read.objects(odd)} cannot be a class")
 
 
 def _notes(read: _Read) -> Iterator[Finding]:
@@ -346,5 +350,6 @@ CHECKS: tuple[Callable[[_Read], Iterator[Finding]], ...] = (
     _eight_bit,
     _feature_tables,
     _identifiers,
+    _labels,
     _notes,
 )

@@ -1,6 +1,7 @@
 """The clinical table: what a laboratory knows of its samples, checked row by row and pseudonymised."""
 
 import csv
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,7 @@ WHOLE = ("manual_ctc", "os_event", "pfs_event", "ecog")
 OF_PATIENT = ("cancer_type", "os_months", "os_event", "pfs_months", "pfs_event")  # counted from registration
 TEXTS = ("line_of_therapy", "site", "instrument")
 COVARIATE = "covariate_"
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 def read_clinical(path: Path, key: bytes) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -36,14 +38,19 @@ def read_clinical(path: Path, key: bytes) -> tuple[pd.DataFrame, dict[str, str]]
     """
     try:
         raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        header = path.read_text(encoding="utf-8-sig").splitlines()[0]
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise BadInput(f"{path}: no such clinical table; name it with --clinical") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
         raise BadInput(
             f"{path}: not readable as a UTF-8 CSV table ({' '.join(str(error).split())}); save it again"
         ) from None
-    names = [name.strip() for name in next(csv.reader([header]))]
+    if "\0" in text:  # pandas would cut the cell there
+        raise BadInput(
+            f"{path}: not readable as a CSV table, it holds a NUL character in line {text[: text.index(chr(0))].count(chr(10)) + 1}; save it again"
+        )
+    header = next(line for line in text.splitlines() if line.strip())
+    names = [name.strip().removeprefix(COVARIATE) for name in next(csv.reader([header]))]
     twice = sorted({name for name in names if names.count(name) > 1 or not name})
     if twice:  # pandas would rename the second one
         raise BadInput(f"{path}: columns {twice} have no name or the same one; give each column a name of its own")
@@ -103,10 +110,9 @@ def _listed(lines: "pd.Series[int]") -> str:
 def _number_mistake(line: int, name: str, text: str) -> list[str]:
     if not text:
         return []
-    try:
-        value = float(text)
-    except ValueError:
+    if not NUMBER.fullmatch(text):
         return [f"line {line}: {name} is {text!r}, expected a number"]
+    value = float(text)
     allowed = {"os_event": (0, 1), "pfs_event": (0, 1), "blood_volume_ml": (0.1, 50), "age": (0, 120), "ecog": (0, 5)}
     low, high = allowed.get(name, (0, 100_000))
     if name == "draw_day":

@@ -25,6 +25,15 @@ class Disclosure:
     file: Path
 
 
+def below(path: Path, root: Path) -> str:
+    """A path below the folder that is examined, empty for the folder itself; the name alone of a file that lies outside.
+
+    >>> below(Path("in/a/1.tif"), Path("in")), below(Path("output/a.xlsx"), Path("frames/a"))
+    ('a/1.tif', 'a.xlsx')
+    """
+    return "" if path == root else path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
 def in_names(source: Source, root: Path) -> Iterator[Disclosure]:
     """Search the sample's name, and the paths of its files below `root` apart from that name and the object numbers."""
     for kind in sorted({one.kind for one in search(source.sample_id)}):
@@ -34,7 +43,7 @@ def in_names(source: Source, root: Path) -> Iterator[Disclosure]:
     kinds_of = dict[str, set[str]]()
     found = list[tuple[str, Path]]()
     for path in files_of(source):
-        text = own_name.sub("", OBJECT.sub("", path.relative_to(root).as_posix()))
+        text = own_name.sub("", OBJECT.sub("", below(path, root)))
         if text not in kinds_of:  # but for their numbers, the names of a sample's files are mostly one
             kinds_of[text] = {one.kind for one in search(text)}
         found += [(f"{kind} in the path", path) for kind in kinds_of[text]]

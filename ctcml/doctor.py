@@ -22,7 +22,7 @@ from ctcml.thumbnails import checked_page_order
 
 FEW_SAMPLES = 8  # up to here, starting processes costs more than it saves
 BLOOD_VOLUME_ML = 7.5  # CellSearch's tube, to which counts and cut-offs refer
-IN_QUOTES = re.compile(r"'[^']*'")
+GIVEN = re.compile(r"'[^']*'|[^\s;,()]+\.\w{3,4}\b")  # what a message quotes from outside: values, and names of files
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 ADVICE: Mapping[str, str] = {  # what to do, by code
@@ -49,6 +49,7 @@ ADVICE: Mapping[str, str] = {  # what to do, by code
     "eight-bit": "export 16 bit, or the archive's own frames: dim CD45 has only a few grey levels left",
     "no-table": "let ACCEPT export the feature table, if counts on CellSearch's own events are wanted",
     "identifier": "rename or remove it at the source, and keep it out of mails and screenshots",
+    "odd-label": "name the class by a word that begins with a letter: such a label is left out",
     "published-array": "know this before the pictures are used",
     "clinical-table": "correct the table: intake refuses it as it is",
     "no-clinical-row": "add the sample to the clinical table: intake refuses samples without a row",
@@ -137,13 +138,13 @@ def _check_all(jobs: Sequence[CheckupJob], workers: int) -> Iterator[CheckedSamp
 
 
 def _shown(finding: Finding) -> Finding:
-    """Hide identifiers in a finding: in its names, where these occur in its message, and in what the message quotes."""
+    """Hide identifiers in a finding: in its names and wherever these, values or files from outside stand in its message."""
     message = finding.message
     for name in (finding.sample, finding.file):
         for one in search(name):
             known = name[one.start : one.end]
             message = message.replace(known, hidden(known))
-    message = IN_QUOTES.sub(lambda quoted: masked(quoted[0]), message)
+    message = GIVEN.sub(lambda given: masked(given[0]), message)
     return replace(finding, sample=masked(finding.sample), file=masked(finding.file), message=message)
 
 

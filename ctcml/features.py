@@ -11,24 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 
 from ctcml.errors import BadInput
-from ctcml.records import PIXEL_SIZE_UM, PLANES
+from ctcml.records import FEATURES, PIXEL_SIZE_UM, PLANES
 
-OF_CHANNEL = (
-    "Eccentricity",
-    "Perimeter",  # px
-    "MeanIntensity",
-    "MaxIntensity",
-    "MedianIntensity",
-    "Size",  # µm²
-    "StandardDeviation",
-    "Mass",  # sum of counts
-    "P2A",  # perimeter² / (4π·area): 1 for a disc
-)
-FEATURES = (
-    *(f"ch_{channel}_{name}" for channel in range(1, len(PLANES) + 1) for name in OF_CHANNEL),
-    "ch_2_Overlay_ch_1",
-    "ch_2_Overlay_ch_3",
-)
 # 1, √2 or their mean by the pattern: 1 for a border pixel + 2 a straight and 10 a diagonal neighbour on the border.
 PATTERN_LENGTH = np.zeros(50)
 PATTERN_LENGTH[[5, 7, 15, 17, 25, 27]] = 1

@@ -30,7 +30,7 @@ from ctcml.thumbnails import (
     page_names,
     read_bytes,
 )
-from ctcml.tiffs import decode_mask, decode_thumbnail
+from ctcml.tiffs import Decoded, decode_mask, decode_thumbnail
 
 MANIFEST = "manifest.csv"
 REQUIRED = ("file", "sample", "object_index")
@@ -89,26 +89,28 @@ def read_sample(sample: ListedSample, *, page_order: tuple[str, ...]) -> tuple[l
     thumbnails, refused = [], []
     for row in sample.rows:
         try:
-            names, pixels, depth = _read_pixels(row.file, sample.folder, page_order)
+            decoded = _read_picture(row.file, sample.folder, page_order)
         except UnfitFileError as unfit:
             refused.append(Refused(file=row.file, reason=str(unfit)))
             continue
         try:
-            mask = _read_mask(row.mask, sample.folder, pixels.shape) if row.mask else None
+            mask = _read_mask(row.mask, sample.folder, decoded.pixels.shape) if row.mask else None
         except UnfitFileError as unfit:
             refused.append(Refused(file=row.mask, reason=f"{unfit}; object {row.object_index} is taken without a mask"))
             mask = None
+        names = RGB_ORDER if decoded.rgb else page_names(page_order, len(decoded.pixels))
         order = list(in_our_order(names))
         thumbnails.append(
             RawThumbnail(
                 sample_id=sample.sample_id,
                 object_index=row.object_index,
                 planes=tuple(names[page] for page in order),
-                pixels=np.ascontiguousarray(pixels[order]),
+                pixels=np.ascontiguousarray(decoded.pixels[order]),
                 mask=None if mask is None else np.ascontiguousarray(mask[order]),
-                source_bit_depth=depth,
+                source_bit_depth=decoded.bit_depth,
                 source_order=",".join(names),
                 proposed=row.proposed,
+                lossy=decoded.lossy,
                 label=row.label,
             )
         )
@@ -240,19 +242,15 @@ def _check_new(row: ListedRow, of_sample: dict[int, ListedRow], line_of: dict[st
 # The pictures.
 
 
-def _read_pixels(
-    name: str, folder: Path, page_order: tuple[str, ...]
-) -> tuple[tuple[str, ...], NDArray[np.uint16], int]:
-    """Return the names of the pages, the pixels uint16 (pages, h, w) in the file's own order, and the bit depth."""
+def _read_picture(name: str, folder: Path, page_order: tuple[str, ...]) -> Decoded:
+    """Decode a TIFF or a PNG; the pixels are in the file's own order."""
     content = _read_file(name, folder)
-    if content.startswith(PNG_START):
-        pixels, depth = _decode_png(content)
-        if len(pixels) != len(RGB_ORDER):
-            raise UnfitFileError("is a grey PNG, expected RGB with R = CD45, G = CK, B = DAPI; export it again")
-        return RGB_ORDER, pixels, depth
-    decoded = decode_thumbnail(content, minimum=len(page_order))
-    names = RGB_ORDER if decoded.rgb else page_names(page_order, len(decoded.pixels))
-    return names, decoded.pixels, decoded.bit_depth
+    if not content.startswith(PNG_START):
+        return decode_thumbnail(content, minimum=len(page_order))
+    pixels, depth = _decode_png(content)
+    if len(pixels) != len(RGB_ORDER):
+        raise UnfitFileError("is a grey PNG, expected RGB with R = CD45, G = CK, B = DAPI; export it again")
+    return Decoded(pixels=pixels, bit_depth=depth, lossy=False, rgb=True)
 
 
 def _read_mask(name: str, folder: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -27,6 +27,8 @@ class HistoricLabel:
 def read_historic(path: Path) -> pd.DataFrame:
     """Read a table of labels that two experts agreed on: columns sample, object_index, label, source; all as text."""
     try:
+        if b"\0" in path.read_bytes():  # pandas would cut the cell there
+            raise BadInput(f"{path}: not readable as a CSV table (it holds a NUL character); save it again")
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise BadInput(f"{path}: not readable as a CSV table ({' '.join(str(error).split())}); save it again") from None

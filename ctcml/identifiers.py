@@ -192,7 +192,7 @@ def _text_tags(content: bytes) -> Iterator[tuple[int, bytes]]:
     number, pointer = (order + "Q", order + "Q") if big else (order + "H", order + "I")
     entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
     seen = set[int]()
-    with suppress(struct.error):
+    with suppress(struct.error, OverflowError):  # an offset beyond the end, or beyond any file
         (at,) = struct.unpack_from(pointer, content, 8 if big else 4)
         while at and at not in seen and len(seen) < MOST_PAGES:
             seen.add(at)

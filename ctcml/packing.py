@@ -200,6 +200,7 @@ def _write(job: PackingJob, new: Sequence[RawThumbnail], uid_of: Mapping[int, st
             "has_mask": [one.mask is not None for one in packed],
             "oversize": [max(one.pixels.shape[1:]) > SIZE for one in packed],
             "proposed": pd.array([one.proposed for one in new], dtype="boolean"),
+            "assigned": pd.array([one.assigned for one in new], dtype="boolean"),
             "frame": pd.array([one.frame for one in new], dtype="Int16"),
             "x_px": pd.array([one.x_px for one in new], dtype="Float32"),
             "y_px": pd.array([one.y_px for one in new], dtype="Float32"),

@@ -37,7 +37,13 @@ def find_sources(root: Path) -> tuple[list[Source], list[Refused]]:
         for one in found_cartridges
         if not any(one.folder.is_relative_to(folder) for folder in in_accept) and taken.isdisjoint(one.frames)
     ]
-    return [*exported, *listed, *in_arrays, *whole], [*refused, *doubled, *not_arrays, *not_cartridges]
+    return [*exported, *listed, *in_arrays, *whole], [
+        *accept.refused_links(root),
+        *refused,
+        *doubled,
+        *not_arrays,
+        *not_cartridges,
+    ]
 
 
 def _listed_once(

@@ -51,6 +51,7 @@ MANIFEST: Schema = {  # one row a thumbnail, one file a sample
     "has_mask": BOOL,
     "oversize": BOOL,
     "proposed": BOOL,  # CellSearch itself presented this event; null when the export does not say
+    "assigned": BOOL,  # its operator called the event a CTC (a prior score, no label); null when the source does not say
     "frame": I16,  # of the cartridge, and where the object's middle lies there; null when the export does not say
     "x_px": F32,
     "y_px": F32,

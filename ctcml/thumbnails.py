@@ -6,6 +6,7 @@ bytes are read.
 """
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,7 +31,8 @@ class RawThumbnail:
 
     `object_index` counts from 1 within the sample and never changes. `source_bit_depth` 8 means values 0 to 255 of an
     unknown scale, unless `restore_low` and `restore_high` say that the range was restored. `proposed` says whether
-    CellSearch itself presented the event; None when the source does not say. `recipe` names the preprocessing that the
+    CellSearch itself presented the event, `assigned` whether its operator called it a CTC; None when the source does not
+    say. `recipe` names the preprocessing that the
     source already applied; empty for camera counts. `lossy` pixels went through JPEG. `label` is a class the source gives, empty without one; `features`
     what the source measured, by ACCEPT's names; `frame`, `x_px`, `y_px` where the object's middle lies, when known.
     """
@@ -43,6 +45,7 @@ class RawThumbnail:
     source_bit_depth: int
     source_order: str
     proposed: bool | None
+    assigned: bool | None = None
     restore_low: tuple[float, ...] = ()
     restore_high: tuple[float, ...] = ()
     recipe: str = ""
@@ -127,4 +130,5 @@ def one_line(error: Exception) -> str:
     >>> one_line(ValueError("a\\n  b"))
     'a b'
     """
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    words = re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(error).split()))  # an address differs each time
+    return words[:160] or type(error).__name__

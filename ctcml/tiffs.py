@@ -273,10 +273,16 @@ def _check_page(page: tifffile.TiffPage, content: bytes, *, kinds: tuple[str, ..
         raise UnfitFileError(
             f"compression {code}, expected LZW, PackBits, CCITT, deflate, JPEG or none; export it again"
         )
+    depth = page.bitspersample
+    if depth not in (1, 8, 16) or (depth > 1 and code in CCITT) or page.predictor not in (1, 2):
+        raise UnfitFileError(
+            f"{depth} bits a sample with compression {code} and predictor {int(page.predictor)} is none of ACCEPT's ways;"
+            " export it again"
+        )
     # tifffile fills a missing strip with zeros: a truncated file would come out as a half-black thumbnail.
     strips = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     counted = {len(page.dataoffsets), len(page.databytecounts), math.prod(page.chunked)}
-    if len(counted) > 1 or any(at == 0 or n == 0 or at + n > len(content) for at, n in strips):
+    if len(counted) > 1 or any(at <= 0 or n <= 0 or at + n > len(content) for at, n in strips):
         raise UnfitFileError("truncated: pixel data are missing; copy or export it again")
     rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     for at, n in strips:
@@ -285,6 +291,8 @@ def _check_page(page: tifffile.TiffPage, content: bytes, *, kinds: tuple[str, ..
 
 def _check_strip(strip: bytes, compression: int, *, most: int) -> None:
     """Refuse a strip that unpacks to far more than its page declares: kilobytes can stand for gigabytes."""
+    if compression == 1 and len(strip) > most // 2:
+        raise UnfitFileError("a strip is longer than its pixels need; export it again")
     if compression in UNPACK and len(UNPACK[compression](strip, out=most + 1)) > most:
         raise UnfitFileError("a strip unpacks to more than its page declares; export it again")
     if compression == JPEG:

@@ -17,8 +17,8 @@ def keep(root: str, why: str) -> None:
 
 @flow
 def discovery(root: str) -> list[str]:
-    """Latents, clusters, the map and the next queue."""
-    ran = run_stages(root, ["map", "query"])
+    """Candidates by gate, latents, clusters, the map and the next queue."""
+    ran = run_stages(root, ["preselect", "map", "query"])
     keep(root, "Discovery with the present champion")
     return ran
 
@@ -26,6 +26,6 @@ def discovery(root: str) -> list[str]:
 @flow
 def recount(root: str) -> list[str]:
     """Every derived file that is out of date, counts and survival last."""
-    ran = run_stages(root, ["map", "cluster", "count", "survive"])
+    ran = run_stages(root, ["preselect", "map", "cluster", "count", "survive"])
     keep(root, "Recount with the present champion")
     return ran

@@ -34,46 +34,37 @@ def withdraw(patient: str, reason: str, dry_run: bool, ws: Workspace) -> None:
 
     Example: ctcml withdraw P-0012 --reason "consent withdrawn by letter of 3 March"
     """
+    from ctcml import withdrawal
     from ctcml.dataversions import new_data_version
     from ctcml.identity import load_key
     from ctcml.ledger import Ledger
     from ctcml.versioning import files_of, require_newest, versions
-    from ctcml.withdrawal import (
-        account,
-        find_held,
-        find_patient,
-        holding,
-        no_intake,
-        record_withdrawal,
-        remove,
-        trained_with,
-    )
     from labelstudio.panels import panels_of, remove_panels
     from labelstudio.rounds import reads_of
 
     key, now, ledger = load_key(ws.key), datetime.now(UTC), Ledger(ws.ledger)
-    uid = find_patient(ws, patient, key=key)
+    uid = withdrawal.find_patient(ws, patient, key=key)
     require_newest(ws.root)
-    with no_intake(ws):
-        held = find_held(ws, uid, key=key)
+    with withdrawal.no_intake(ws):
+        held = withdrawal.find_held(ws, uid, key=key)
         panels = panels_of(reads_of(ws, held.cells, key=key))
-        tags = holding({one.tag: files_of(ws.root, one) for one in versions(ws.root)}, held.samples)
+        tags = withdrawal.holding({one.tag: files_of(ws.root, one) for one in versions(ws.root)}, held.samples)
         what = f"{len(held.samples)} samples, {len(held.cells)} cells, {held.clinical_rows} clinical rows"
         if dry_run:
             for file in [*held.files, *held.quarantined, *panels]:
                 say(f"would go: {file.relative_to(ws.root)}")
             say(f"would go: {what}; nothing was changed")
-            models = trained_with(ledger.events(), uid, held.cells)
+            models = withdrawal.trained_with(ledger.events(), uid, held.cells)
             say(
                 f"trained with them: {', '.join(models) or 'no model'}; earlier data versions: {', '.join(tags) or 'none'}"
             )
             return
-        event = record_withdrawal(ledger, held, key=key, why=reason, data_versions=tags, now=now)
+        event = withdrawal.record_withdrawal(ledger, held, key=key, why=reason, data_versions=tags, now=now)
         remove_panels(panels)
-        remove(ws, held, key=key)
+        withdrawal.remove(ws, held, key=key)
         version = new_data_version(ws, why="a patient withdrew", by="ctcml withdraw", now=now)
     say(f"{what} and {len(panels)} pictures on readers' servers removed; {version.tag} is without them")
-    for line in account(event):
+    for line in withdrawal.account(event):
         say(line)
 
 

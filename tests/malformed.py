@@ -1319,7 +1319,7 @@ def cartridges() -> Iterator[Variant]:
     ]:
         yield one(f"with a frame {name}", reason, spoil(FRAME, lambda content=content: content))
     yield one("with a link out of it for a frame", "link", replace_with(FRAME, link("{delivery}/clinical.csv")))
-    yield one("with a frame of another cartridge's number", "is frame 999", move(FRAME, "K-1.1-0-999.tif"), file="999")
+    yield one("with a frame of another cartridge's number", "frame 999", move(FRAME, "K-1.1-0-999.tif"), file="999")
     gone = replace_with(FRAME, lambda path: None)
     yield one("without one of its hundred frames", "lies beside 99 frames", gone, file="K-1.xml", lost=4)
     for name, content, reason in [

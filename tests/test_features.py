@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as hnp
 from skimage.measure import perimeter, regionprops
 
 from ctcml.errors import BadInput
-from ctcml.features import FEATURES, eccentricities, measure, own_mask, perimeters
+from ctcml.features import eccentricities, measure, own_mask, perimeters
+from ctcml.records import FEATURES
 
 ROWS, COLUMNS = np.mgrid[:41, :41] - 20
 DISC = ROWS**2 + COLUMNS**2 <= 12**2

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ctcml import features, records, stages
+from ctcml import records, stages
 from ctcml.accept import find_samples, read_sample
 from ctcml.errors import BadParams
 from ctcml.gates import candidates, inside, pool_for_other, review_sets
@@ -126,8 +126,7 @@ def test_the_pool_for_other_holds_rejected_candidates_and_artefacts_of_benign_sa
 
 
 def test_gates_may_ask_for_what_is_measured_and_for_nothing_else() -> None:
-    assert records.FEATURES == features.FEATURES
-    assert list(FEATURES)[1:] == list(features.FEATURES)
+    assert list(FEATURES)[1:] == list(records.FEATURES)
 
 
 @pytest.fixture
@@ -187,10 +186,8 @@ def ws(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         ]  # fmt: skip
         for name, part in ((f"{uid}.parquet", packed[2:]), (f"{uid}-2.parquet", packed[:2])):
             shard = pack_shard(part, ws.shards / name)
-            rows = pd.DataFrame(
-                {"cell_uid": [one.cell_uid for one in part], "content_sha256": [one.content_sha256 for one in part]}
-            ).assign(sample_uid=uid, patient_uid=patient, object_index=0, height=0, width=0, has_mask=True)
-            rows = rows.assign(oversize=False, proposed=None, frame=None, x_px=None, y_px=None, shard_sha256=shard)
+            rows = pd.DataFrame({"cell_uid": [one.cell_uid for one in part]})
+            rows = rows.assign(sample_uid=uid, patient_uid=patient, shard_sha256=shard).reindex(columns=list(MANIFEST))
             write_table(rows, MANIFEST, ws.manifest / name)
         labels += [(one.cell_uid, uid, patient, one.cell_uid.split(":")[2]) for one in packed[:3]] if number < 8 else []
     names = [f"sample{number:02}" for number in range(len(samples))]

@@ -22,7 +22,7 @@ from ctcml.identity import pseudonym
 from ctcml.intake import Taken, take_in, verify_data
 from ctcml.ledger import Draft, Ledger, withdrawn_uid
 from ctcml.records import Role
-from ctcml.shards import read_pixels, read_shard
+from ctcml.shards import read_inputs, read_pixels, read_shard
 from ctcml.tables import GIVEN_FEATURES, MANIFEST, read_folder, read_table
 from ctcml.workspace import Workspace
 
@@ -320,3 +320,29 @@ def test_an_unusable_source_writes_nothing(inbox: Path, ws: Workspace, broken: s
         taken(inbox, ws)
     assert not ws.data.exists()
     assert not ws.quarantine.exists()
+
+
+@pytest.mark.real
+@pytest.mark.skipif("CTCML_REAL_DATA" not in os.environ, reason="CTCML_REAL_DATA names no folder")
+def test_real_images_that_came_as_an_array_reach_the_network_as_they_are(tmp_path: Path, ws: Workspace) -> None:
+    source = Path(os.environ["CTCML_REAL_DATA"]) / "jurkat_ifc.npz"
+    with np.load(source) as real:
+        images, groups = real["images"], real["groups"]
+    rows = [f"{group},{group},cell_line,other,7.5\n" for group in sorted(set(groups))]
+    (tmp_path / "clinical.csv").write_text("patient,sample,sample_kind,cancer_type,blood_volume_ml\n" + "".join(rows))
+    sources = (source, tmp_path / "clinical.csv", None)
+    numbers: dict[str, Any] = {"key": KEY, "block": BLOCK, "seed": 1, "now": NOON, "workers": 1}
+    result = take_in(*sources, ws, **numbers)
+    assert (result.samples, result.thumbnails, result.refused) == (6, 3018, 0)
+    assert (result.historic_labels, result.historic_labels_refused) == (
+        0,
+        3018,
+    )  # cell-cycle phases are no class of ours
+    assert {row["reason"].split("'")[1] for row in refusals(ws)} >= {"g1", "prophase"}
+    recipe: dict[str, Any] = {"recipe": "given", "background_percentile": 10.0, "asinh_scale": 60.0}
+    uids, inputs = read_inputs(ws.shards, **recipe)
+    place = dict(zip(uids, inputs, strict=True))
+    for number in range(0, 3018, 97):
+        uid = pseudonym(KEY, "cell", str(groups[number]), str(number + 1))
+        assert np.array_equal(place[uid], images[number])
+    assert take_in(*sources, ws, **numbers).thumbnails == 0
