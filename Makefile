@@ -21,8 +21,10 @@ demo: setup  ## the whole loop on a simulated laboratory (ARGS=--human, ARGS=--r
 test: setup  ## style, types, architecture and all tests
 	@.ci/check
 
-trials: setup  ## the heavy trials, beyond the small sample of each in the tests
+trials: setup  ## the heavy trials, beyond the small sample of each in the tests, and the benches; prints their figures
 	@$(BIN)/python -m pytest -m trial -o addopts="" tests
+	@$(BIN)/ctcml bench intake
+	@$(BIN)/ctcml bench cartridge
 
 check: test
 

@@ -287,14 +287,17 @@ def show(cell_uid: str, ws: Workspace) -> None:
 @cli.command()
 @workspace_option
 def versions(ws: Workspace) -> None:
-    """List the data versions, oldest first.
+    """List the data versions, oldest first: commit, DVC's hash, when (UTC) and why.
 
     Example: ctcml versions --workspace my-lab
     """
+    from ctcml.ledger import Ledger
     from ctcml.versioning import versions as listed
 
+    about = {event.body["tag"]: event for event in Ledger(ws.ledger).events("data_version")}
     for one in listed(ws.root):
-        say(f"{one.tag:12} {one.commit[:12]} {one.data_md5}")
+        made = f"{about[one.tag].at[:16]}  {about[one.tag].why}" if one.tag in about else "the ledger does not know it"
+        say(f"{one.tag:12} {one.commit[:12]} {one.data_md5}  {made}")
 
 
 @cli.command()

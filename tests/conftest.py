@@ -1,10 +1,13 @@
-"""Fixtures that several tests share."""
+"""Fixtures that several tests share, and the table of figures that trials end with."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ctcml.simulate import simulate_laboratory
+
+FIGURES = pytest.StashKey[list[tuple[str, str]]]()
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +16,22 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("laboratory") / "inbox"
     simulate_laboratory(folder, patients=16, objects_per_patient=12, historic_share=0.6, ambiguous_share=0.1, seed=5)
     return folder
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Tell what a trial measured: its name and its value, for the table at the end."""
+
+    def tell(name: str, value: str) -> None:
+        request.config.stash.setdefault(FIGURES, []).append((name, value))
+
+    return tell
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    found = terminalreporter.config.stash.get(FIGURES, [])
+    if found:
+        width = max(len(name) for name, _ in found)
+        terminalreporter.section("figures")
+        for name, value in found:
+            terminalreporter.write_line(f"{name:{width}}  {value}")

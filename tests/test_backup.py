@@ -1,5 +1,6 @@
 """A backup is whole or it is refused, and a restored workspace goes on as if it had never been away."""
 
+import atexit
 import io
 import json
 import shutil
@@ -7,6 +8,8 @@ import sqlite3
 import stat
 import subprocess
 import tarfile
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -365,10 +368,17 @@ def test_a_backup_lies_outside_the_workspace_and_what_has_no_key_is_no_workspace
     assert list(tmp_path.iterdir()) == []
 
 
+@cache
+def empty_workspace() -> Path:
+    """Made once: git and DVC take seconds."""
+    folder = Path(tempfile.mkdtemp()) / "small"
+    create_workspace(Workspace(folder), now=NOON)
+    atexit.register(shutil.rmtree, folder.parent)
+    return folder
+
+
 def small(folder: Path) -> Workspace:
-    ws = Workspace(folder / "small")
-    create_workspace(ws, now=NOON)
-    return ws
+    return Workspace(Path(shutil.copytree(empty_workspace(), folder / "small", symlinks=True)))
 
 
 def there_and_back(ws: Workspace) -> tuple[BackedUp, Workspace]:

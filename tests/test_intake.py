@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -235,16 +236,20 @@ def test_killed_at_any_moment_the_next_intake_ends_as_if_nothing_had_happened(in
 
 @pytest.mark.trial
 @pytest.mark.timeout(3600)
-def test_a_hundred_kills_lose_and_double_nothing(inbox: Path, tmp_path: Path) -> None:
+def test_two_hundred_kills_lose_and_double_nothing(
+    inbox: Path, tmp_path: Path, figure: Callable[[str, str], None]
+) -> None:
     whole, seconds = whole_intake(damaged(inbox), tmp_path / "whole")
     rng = np.random.default_rng(5)
     killed = 0
-    for number in range(100):
+    for number in range(200):
         place = tmp_path / f"lab-{number}"
         killed += kill_and_finish(inbox, whole, place, rng, seconds)
         shutil.rmtree(place)
-    print(f"intake killed at a random moment: {killed} of 100 before its end, all finished to the same bytes")
-    assert killed > 50
+    figure(
+        "intake killed at a random moment, then finished", f"{killed} of 200 before its end; 200 of 200 the same bytes"
+    )
+    assert killed > 100
 
 
 def test_an_intake_that_died_between_shard_and_manifest_is_finished(laboratory: Path, ws: Workspace) -> None:

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,9 @@ def mutate(lines: list[bytes], rng: np.random.Generator) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.trial)])
-def test_every_edit_deletion_swap_and_cut_below_the_anchored_head_is_found(tmp_path: Path, count: int) -> None:
+def test_every_edit_deletion_swap_and_cut_below_the_anchored_head_is_found(
+    tmp_path: Path, count: int, figure: Callable[[str, str], None]
+) -> None:
     ledger = a_ledger(tmp_path / "ledger.jsonl", *some_drafts(30))
     anchor, lines = ledger.head(), ledger.path.read_bytes().splitlines(keepends=True)
     rng = np.random.default_rng(7)
@@ -73,6 +76,7 @@ def test_every_edit_deletion_swap_and_cut_below_the_anchored_head_is_found(tmp_p
         ledger.path.write_bytes(content)
         with pytest.raises(BrokenRecord):
             pytest.fail(f"{kind} not found: {ledger.verify(anchor)}")
+    figure("edits, deletions, swaps and cuts of a ledger found", f"{count} of {count}")
 
 
 def test_a_torn_last_line_is_set_aside_and_the_chain_goes_on(tmp_path: Path) -> None:

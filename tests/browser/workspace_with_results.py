@@ -114,6 +114,10 @@ def _write_manifest_and_embeddings(ws: Workspace, cells: pd.DataFrame) -> None:
             "width": 40,
             "has_mask": True,
             "oversize": False,
+            "assigned": None,
+            "frame": None,
+            "x_px": None,
+            "y_px": None,
             "content_sha256": "0" * 64,
             "shard_sha256": "0" * 64,
         }
