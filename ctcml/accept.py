@@ -173,14 +173,16 @@ def read_sample(
         except UnfitFileError as unfit:
             refused.append(Refused(file=mask_name, reason=f"{unfit}; the thumbnail is kept without a mask"))
         names = RGB_ORDER if decoded.rgb else page_names(page_order, len(decoded.pixels))
-        order = list(in_our_order(names))
+        order = in_our_order(names)
+        # A copy costs as much as unpacking a page, and ACCEPT's order is ours already.
+        turned = slice(None) if order == tuple(range(len(names))) else list(order)
         thumbnails.append(
             RawThumbnail(
                 sample_id=sample.sample_id,
                 object_index=index,
                 planes=tuple(names[page] for page in order),
-                pixels=decoded.pixels[order],
-                mask=None if mask is None else mask[order],
+                pixels=decoded.pixels[turned],
+                mask=None if mask is None else mask[turned],
                 source_bit_depth=decoded.bit_depth,
                 source_order=",".join(names),
                 proposed=True if sample.events == "proposed" else None,

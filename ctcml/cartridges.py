@@ -13,15 +13,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from ctcml.celltracks_xml import CartridgeRecord, CellSearchEvent, Layout, read_record
-from ctcml.detection import Detected, detect
-from ctcml.features import measure
 from ctcml.records import PLANES
 from ctcml.thumbnails import (
     RawThumbnail,
@@ -33,6 +31,9 @@ from ctcml.thumbnails import (
     read_bytes,
 )
 from ctcml.tiffs import decode_thumbnail
+
+if TYPE_CHECKING:
+    from ctcml.detection import Detected
 
 PAGE_ORDER = ("DAPI", "FITC", "CK", "CD45")  # of a frame, unless its XML names the filters
 FEWEST_FRAMES = 100
@@ -288,6 +289,8 @@ def _read_frames(jobs: Sequence[_FrameJob], workers: int) -> Iterator[list[RawTh
 def _read_frame(job: _FrameJob) -> list[RawThumbnail] | Refused:
     """Read one frame and cut out its objects; at module level, so that another process can be told to."""
     try:
+        from ctcml.detection import detect  # scipy's filters, which an intake without a cartridge need not wait for
+
         frame = read_frame(job.path, job.folder, filters=job.filters)
         detected = detect(frame.pixels)
         if len(detected.objects) >= PER_FRAME:
@@ -299,7 +302,9 @@ def _read_frame(job: _FrameJob) -> list[RawThumbnail] | Refused:
     return _cut_out(job, frame, detected)
 
 
-def _cut_out(job: _FrameJob, frame: Frame, detected: Detected) -> list[RawThumbnail]:
+def _cut_out(job: _FrameJob, frame: Frame, detected: "Detected") -> list[RawThumbnail]:
+    from ctcml.features import measure
+
     height, width = frame.pixels.shape[1:]
     left, top = (place * side for place, side in zip(job.place[::-1], job.camera or (width, height), strict=True))
     thumbnails = []
@@ -413,6 +418,8 @@ def _matched(thumbnails: Sequence[RawThumbnail], events: Sequence[CellSearchEven
     matched, taken = dict[int, int](), set[int]()
     if not thumbnails or not events:
         return matched
+    from scipy.spatial import KDTree  # half a second to import, for each process of an intake that meets no cartridge
+
     objects = KDTree([(one.x_px, one.y_px) for one in thumbnails])
     near = objects.sparse_distance_matrix(
         KDTree([(one.x_px, one.y_px) for one in events]), NEAR_PX, output_type="coo_matrix"

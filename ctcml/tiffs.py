@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import imagecodecs
 import numpy as np
@@ -135,23 +136,31 @@ def _tags(content: bytes, at: int, order: str) -> tuple[dict[int, tuple[int, ...
     (number,) = struct.unpack_from(order + "H", content, at)
     if number > MOST_TAGS:
         raise NotPlainError
-    *entries, following = struct.unpack_from(order + "HHI4s" * number + "I", content, at + 2)
+    *entries, following = _directory(order, number).unpack_from(content, at + 2)
     tags: dict[int, tuple[int, ...]] = {}
     before = 0
     for code, kind, count, value in zip(entries[::4], entries[1::4], entries[2::4], entries[3::4], strict=True):
-        size, where, source = count * VALUE_SIZE[kind], 0, value
-        if size > 4:  # the field then holds where the value lies
-            (where,), source = struct.unpack(order + "I", value), content
-        if code <= before or where + size > len(source):
+        size = count * VALUE_SIZE[kind]
+        if code <= before or (size > 4 and value + size > len(content)):  # above 4 bytes, the field says where they lie
             raise NotPlainError
         before = code
-        if code in READ:
-            if kind not in (3, 4) or not 0 < count <= LARGEST_SIDE:
+        if code not in READ:
+            if code not in NO_MATTER:
                 raise NotPlainError
+        elif count == 1 and kind in (3, 4):  # nearly all: the value is the field, or its first half
+            tags[code] = (value if kind == 4 else value & 0xFFFF if order == "<" else value >> 16,)
+        elif kind in (3, 4) and 0 < count <= LARGEST_SIDE:
+            source, where = (content, value) if size > 4 else (struct.pack(order + "I", value), 0)
             tags[code] = struct.unpack_from(f"{order}{count}{'H' if kind == 3 else 'I'}", source, where)
-        elif code not in NO_MATTER:
+        else:
             raise NotPlainError
     return tags, following
+
+
+@cache
+def _directory(order: str, number: int) -> struct.Struct:
+    """The layout of a directory of so many tags: code, kind, count and value of each, then where the next one begins."""
+    return struct.Struct(order + "HHII" * number + "I")
 
 
 def _described(tags: dict[int, tuple[int, ...]]) -> tuple[tuple[int, int, int], bool]:

@@ -101,11 +101,10 @@ def init_workspace(root: Path, source: Path) -> None:
 def commit_data_version(root: Path, *, message: str) -> DataVersion:
     """Make what lies below `data/` the newest version; without a change the newest version is returned again."""
     with _lock(root):
-        _dvc(root, "add", "--quiet", "data")
+        _add_and_push(root, "data")  # pushed before the tag: a version that has one can be brought back
         former = versions(root)
         if former and former[-1].data_md5 == data_md5(root):
             return former[-1]
-        _dvc(root, "push", "--quiet", DATA_FILE)  # before the tag: a version that has one can be brought back
         commit_id = _commit(root, message, [DATA_FILE])
         tag = f"{TAG}{former[-1].number + 1 if former else 1}"
         _git(root, "tag", "--annotate", "--message", message, tag, commit_id)
@@ -236,8 +235,7 @@ def track(root: Path, path: Path) -> Path:
     inside = path.relative_to(root) if path.is_absolute() else path
     pointer = inside.with_name(inside.name + ".dvc")
     with _lock(root):
-        _dvc(root, "add", "--quiet", str(inside))
-        _dvc(root, "push", "--quiet", str(pointer))
+        _add_and_push(root, str(inside))
         _git(root, "add", "--", str(pointer))
     return root / pointer
 
@@ -337,7 +335,20 @@ def _dvc(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def _add_and_push(root: Path, path: str) -> None:
+    """`dvc add` and `dvc push` of one path in one process: starting DVC costs a second."""
+    done = _run(root, sys.executable, "-c", ADD_AND_PUSH, path)
+    if done.returncode:
+        raise CtcmlError(f"dvc add or push of {path} in {root}: {_last_line(done.stderr)}")
+
+
 _DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
+ADD_AND_PUSH = """
+import sys
+from dvc.cli import main
+path = sys.argv[1]
+sys.exit(main(["--wait-for-lock", "add", "--quiet", path]) or main(["--wait-for-lock", "push", "--quiet", f"{path}.dvc"]))
+"""
 
 
 def _environment() -> dict[str, str]:
