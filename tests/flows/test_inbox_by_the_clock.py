@@ -42,8 +42,8 @@ def ran(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     ws.params.write_text(ws.params.read_text().replace("quiet_minutes: 10", "quiet_minutes: 0"))
     with (laboratory / "clinical.csv").open(newline="") as file:
         samples = [row["sample"] for row in csv.DictReader(file)]
-    delivery(laboratory, ws.inbox / "monday", samples[:2])
-    delivery(laboratory, ws.inbox / "tuesday", samples[2:4])
+    delivery(laboratory, ws.inbox / "monday", samples[:10])  # enough for several processes
+    delivery(laboratory, ws.inbox / "tuesday", samples[10:12])
     (ws.inbox / "wednesday").mkdir()
     (ws.inbox / "wednesday" / "clinical.csv").write_text("patient\nx\n")
     with Services(ws.services / "running.json") as services:
@@ -74,6 +74,6 @@ def test_good_deliveries_are_versions_and_the_bad_one_fails_the_run_by_name(
     ws, _, state = ran
     assert state.startswith("FAILED")
     assert "inbox/wednesday" in state
-    assert read_folder(ws.manifest, MANIFEST)["sample_uid"].nunique() == 4
+    assert read_folder(ws.manifest, MANIFEST)["sample_uid"].nunique() == 12
     assert [one.tag for one in versions(ws.root)] == ["data-v1", "data-v2"]
-    assert [event.body["samples"] for event in Ledger(ws.ledger).events("intake")] == [2, 2]
+    assert [event.body["samples"] for event in Ledger(ws.ledger).events("intake")] == [10, 2]
