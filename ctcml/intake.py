@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from multiprocessing import get_context
@@ -14,15 +13,14 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from ctcml.cartridges import Cartridge
 from ctcml.clinical import COVARIATE, read_clinical
-from ctcml.errors import BadInput, BrokenRecord, ServiceDown
+from ctcml.errors import BadInput, BrokenRecord
 from ctcml.historic import HistoricLabel, read_historic, record_historic
 from ctcml.identity import pseudonym
 from ctcml.ledger import Draft, Ledger, withdrawn_patients
-from ctcml.packing import PackedSample, PackingJob, is_known, pack_sample, verify_sample, write_receipt
+from ctcml.packing import PackedSample, PackingJob, is_known, no_intake, pack_sample, verify_sample, write_receipt
 from ctcml.quarantine import set_aside, write_overview
 from ctcml.records import PLANES, Patient, Role
 from ctcml.sources import Source, find_sources, kind_of
@@ -102,7 +100,7 @@ def take_in(
     labels = read_historic(historic) if historic else None
     patient_of = dict(zip(table["sample_uid"], table["patient_uid"], strict=True))
     ledger = Ledger(ws.ledger)
-    with _only_intake(ws):
+    with no_intake(ws):
         sweep(ws.data)
         withdrawn = withdrawn_patients(ledger.events(), key, set(patient_of.values()))
         usable, unusable = _usable(sources, uid_of, {uid for uid, who in patient_of.items() if who in withdrawn})
@@ -174,20 +172,6 @@ def sweep(folder: Path) -> None:
         for name in names:
             if name.startswith("."):
                 (Path(place) / name).unlink()
-
-
-@contextmanager
-def _only_intake(ws: Workspace) -> Iterator[None]:
-    ws.private.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = FileLock(ws.private / "intake.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ServiceDown(f"{ws.root}: another intake is at work; wait until it has ended") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _usable(

@@ -9,14 +9,16 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
-from ctcml.errors import BrokenRecord
+from ctcml.errors import BrokenRecord, ServiceDown
 from ctcml.identity import pseudonym
 from ctcml.images import SIZE
 from ctcml.quarantine import set_aside
@@ -90,6 +92,21 @@ def write_receipt(packed: PackedSample, ws: Workspace) -> None:
     if packed.receipt:
         with atomic_path(ws.receipts / f"{packed.sample_uid}.json") as unfinished:
             unfinished.write_text(json.dumps(dict(packed.receipt)) + "\n")
+
+
+@contextmanager
+def no_intake(ws: Workspace) -> Iterator[None]:
+    """Keep other intakes out for as long as the block lasts; `ServiceDown` while one is at work."""
+    ws.private.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = FileLock(ws.private / "intake.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ServiceDown(f"{ws.root}: an intake is at work; wait until it has ended and run it again") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_known(source: Source, sample_uid: str, ws: Workspace, key: bytes) -> bool:

@@ -6,17 +6,15 @@ say which samples are the patient's: killed anywhere between, the same call agai
 
 import csv
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from ctcml.clinical import COVARIATE
-from ctcml.errors import BadInput, ProtocolBreach, ServiceDown
+from ctcml.errors import BadInput, ProtocolBreach
 from ctcml.identity import pseudonym
 from ctcml.ledger import Draft, Event, Ledger, withdrawn_uid
 from ctcml.quarantine import COLUMNS, TABLE, folder_name, write_overview
@@ -172,21 +170,6 @@ def withdrawn_cells(ws: Workspace) -> set[str]:
             f"{len(missing)} queued cells are not in the data, and {gone} were withdrawn; bring the data version back"
         )
     return missing
-
-
-@contextmanager
-def no_intake(ws: Workspace) -> Iterator[None]:
-    """Keep intakes waiting; `ServiceDown` while one is at work."""
-    ws.private.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = FileLock(ws.private / "intake.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ServiceDown(f"{ws.root}: an intake is at work; wait until it has ended and run it again") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _clinical_rows(ws: Workspace) -> pd.DataFrame:

@@ -38,6 +38,7 @@ def withdraw(patient: str, reason: str, dry_run: bool, ws: Workspace) -> None:
     from ctcml.dataversions import new_data_version
     from ctcml.identity import load_key
     from ctcml.ledger import Ledger
+    from ctcml.packing import no_intake
     from ctcml.versioning import files_of, require_newest, versions
     from labelstudio.panels import panels_of, remove_panels
     from labelstudio.rounds import reads_of
@@ -45,7 +46,7 @@ def withdraw(patient: str, reason: str, dry_run: bool, ws: Workspace) -> None:
     key, now, ledger = load_key(ws.key), datetime.now(UTC), Ledger(ws.ledger)
     uid = withdrawal.find_patient(ws, patient, key=key)
     require_newest(ws.root)
-    with withdrawal.no_intake(ws):
+    with no_intake(ws):
         held = withdrawal.find_held(ws, uid, key=key)
         panels = panels_of(reads_of(ws, held.cells, key=key))
         tags = withdrawal.holding({one.tag: files_of(ws.root, one) for one in versions(ws.root)}, held.samples)

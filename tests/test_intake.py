@@ -153,7 +153,7 @@ def test_what_accept_measured_is_kept_beside_the_pixels(laboratory: Path, ws: Wo
 
 def test_a_second_intake_at_the_same_time_is_told_to_wait(laboratory: Path, ws: Workspace) -> None:
     ws.private.mkdir(parents=True)
-    with FileLock(ws.private / "intake.lock"), pytest.raises(ServiceDown, match="another intake"):
+    with FileLock(ws.private / "intake.lock"), pytest.raises(ServiceDown, match="an intake is at work"):
         taken(laboratory, ws)
     assert not ws.data.exists()
 

@@ -16,6 +16,7 @@ from ctcml.dataversions import create_workspace, new_data_version
 from ctcml.errors import BadInput, ProtocolBreach, ServiceDown
 from ctcml.identity import load_key, pseudonym
 from ctcml.ledger import Draft, Ledger, withdrawn_patients, withdrawn_uid
+from ctcml.packing import no_intake
 from ctcml.quarantine import set_aside, write_overview
 from ctcml.records import PLANES, Purpose
 from ctcml.settlement import settle_readings
@@ -28,7 +29,6 @@ from ctcml.withdrawal import (
     find_held,
     find_patient,
     holding,
-    no_intake,
     record_withdrawal,
     remove,
     trained_with,
