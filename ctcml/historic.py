@@ -44,8 +44,9 @@ def record_historic(
 
     A cell keeps the first label that it was given: another one is refused, for the readers to settle.
     """
-    given = {event.body["cell_uid"]: event.body["class_id"] for event in ledger.events("historic_label")}
-    classes = {event.body["class_id"] for event in ledger.events("class_added")}
+    events = list(ledger.events("historic_label", "class_added"))
+    given = {event.body["cell_uid"]: event.body["class_id"] for event in events if event.kind == "historic_label"}
+    classes = {event.body["class_id"] for event in events if event.kind == "class_added"}
     drafts, refused = [], []
     for one in labels:
         if one.label not in classes:

@@ -125,7 +125,7 @@ def take_in(
         packed = []
         for done, one in enumerate(_pack_all(jobs, workers or os.cpu_count() or 1), start=1):
             packed.append(one)
-            if not one.labels:
+            if not one.labels:  # those with labels wait until the ledger has them
                 write_receipt(one, ws)
             if progress:
                 progress(done, len(jobs))
@@ -133,7 +133,8 @@ def take_in(
             _labels(labels, packed, uid_of, key), _cells(ws, labels, packed), ledger, now=now
         )
         for one in packed:
-            write_receipt(one, ws)
+            if one.labels:
+                write_receipt(one, ws)
         set_aside(unlabelled, source=f"{export.name} labels", folder=export, quarantine=ws.quarantine, now=now)
         write_overview(ws.quarantine)
         taken = Taken(

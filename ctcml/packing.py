@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,7 @@ from ctcml.quarantine import set_aside
 from ctcml.shards import Packed, content_hash, file_hash, pack_shard, read_shard, shard_paths
 from ctcml.sources import Source, files_of, folder_of, read_source
 from ctcml.tables import FEATURE_PREFIX, GIVEN_FEATURES, MANIFEST, atomic_path, read_table, write_table
-from ctcml.thumbnails import RawThumbnail, Refused
+from ctcml.thumbnails import RawThumbnail, Refused, one_line
 from ctcml.workspace import Workspace
 
 
@@ -63,7 +64,7 @@ def pack_sample(job: PackingJob) -> PackedSample:
     try:
         found, refused = read_source(job.source, page_order=job.page_order, workers=job.workers)
     except Exception as error:  # a reader's own fault must not stop the other samples
-        reason = f"could not be read ({type(error).__name__}: {' '.join(str(error).split())[:120]}); report it"
+        reason = f"could not be read ({type(error).__name__}: {one_line(error)}); report it"
         found, refused = [], [Refused(file=job.source.sample_id, reason=reason)]
         receipt = {}
     uid_of = {one.object_index: pseudonym(job.key, "cell", one.sample_id, str(one.object_index)) for one in found}
@@ -112,7 +113,7 @@ def no_intake(ws: Workspace) -> Iterator[None]:
 def is_known(source: Source, sample_uid: str, ws: Workspace, key: bytes) -> bool:
     """Whether the sample's files are, by name, size and time, those that were taken in before."""
     receipt = ws.receipts / f"{sample_uid}.json"
-    if not receipt.exists() or not manifest_paths(ws, sample_uid):
+    if not receipt.exists() or not (ws.manifest / f"{sample_uid}.parquet").exists():
         return False
     try:
         return bool(json.loads(receipt.read_text()) == _stamp(source, key))
@@ -184,8 +185,11 @@ def _compare(
 
 
 def _write(job: PackingJob, new: Sequence[RawThumbnail], uid_of: Mapping[int, str]) -> None:
-    number = len(manifest_paths(job.ws, job.sample_uid)) + 1
-    name = f"{job.sample_uid}.parquet" if number == 1 else f"{job.sample_uid}-{number}.parquet"
+    # The first place without a manifest: where one was lost, its cells are written there again, and no other is touched.
+    names = (
+        f"{job.sample_uid}.parquet" if number == 1 else f"{job.sample_uid}-{number}.parquet" for number in count(1)
+    )
+    name = next(name for name in names if not (job.ws.manifest / name).exists())
     packed = [
         Packed(
             cell_uid=uid_of[one.object_index],

@@ -91,7 +91,7 @@ def init_workspace(root: Path, source: Path) -> None:
         shutil.copyfile(source / name, root / name)
     (root / ".gitignore").write_text(GITIGNORE, encoding="utf-8")
     _git(root, "init", "--quiet", "--initial-branch=main")
-    _sign_commits(root)
+    _ensure_author(root)
     _dvc(root, "init", "--quiet")
     (root / ".dvc" / "config").write_text(DVC_CONFIG, encoding="utf-8")
     (root / ".dvcignore").write_text(DVCIGNORE, encoding="utf-8")
@@ -211,7 +211,7 @@ def unbundle(root: Path, path: Path, branch: str) -> None:
     _git(root, "config", "core.symlinks", "false")  # a link could point out of the folder
     _git(root, "fetch", "--quiet", "--update-head-ok", str(path), "+refs/*:refs/*")
     _git(root, "reset", "--quiet", "--hard")
-    _sign_commits(root)
+    _ensure_author(root)
 
 
 def pull_tracked(root: Path) -> None:
@@ -303,7 +303,7 @@ def _in_store(root: Path, md5: str) -> Path:
     return root / STORE / "files" / "md5" / md5[:2] / md5[2:]
 
 
-def _sign_commits(root: Path) -> None:
+def _ensure_author(root: Path) -> None:
     """Give commits an author where this machine has none."""
     if not _git_answers(root, "config", "user.email"):
         _git(root, "config", "user.name", "ctcml")

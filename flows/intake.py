@@ -15,11 +15,10 @@ from flows.steps import local, now, say, workspace_and_params
 
 @dataclass(frozen=True, kw_only=True)
 class InboxReport:
-    """What a look through the inbox brought: lines for people, by delivery."""
+    """What a look through the inbox brought: lines for people by delivery, and what is still being copied."""
 
     taken: dict[str, str]
     waiting: tuple[str, ...]
-    failed: dict[str, str]
 
 
 @local
@@ -74,7 +73,7 @@ def inbox(root: str) -> InboxReport:
                 taken[one.name] = f"{brought}; data version {version}"
             except CtcmlError as error:
                 failed[one.name] = str(error)
-    report = InboxReport(taken=taken, waiting=tuple(one.name for one in found if not one.arrived), failed=failed)
+    report = InboxReport(taken=taken, waiting=tuple(one.name for one in found if not one.arrived))
     for name, line in [*taken.items(), *failed.items(), *((name, "is still being copied") for name in report.waiting)]:
         tell(f"{name}: {line}")
     if failed:

@@ -121,6 +121,28 @@ def test_what_a_later_export_adds_to_a_sample_becomes_a_supplement(inbox: Path, 
     assert taken(inbox, ws).thumbnails == 0
 
 
+@pytest.mark.parametrize("lost", ["", "-2"])
+def test_a_manifest_that_was_lost_is_made_again_and_no_other_shard_is_touched(
+    inbox: Path, ws: Workspace, lost: str
+) -> None:
+    folder, aside = first_sample(inbox), inbox / "aside"
+    aside.mkdir()
+    for part in (1, 2, 3):  # an export that grew twice
+        late = [*folder.glob(f"*_thumb_{part + 2}.tif"), *folder.glob(f"*_thumb_{part + 2}_segm.tif")]
+        for file in late if part > 1 else []:
+            file.rename(aside / file.name)
+    for part in (1, 2, 3):
+        for file in [*aside.glob(f"*_thumb_{part + 2}.tif"), *aside.glob(f"*_thumb_{part + 2}_segm.tif")]:
+            file.rename(folder / file.name)
+        taken(inbox, ws)
+    uid = pseudonym(KEY, "sample", folder.parent.name)
+    whole = everything(ws)
+    assert f"data/shards/{uid}-3.parquet" in whole
+    (ws.manifest / f"{uid}{lost}.parquet").unlink()
+    taken(inbox, ws, verify=True)
+    assert everything(ws) == whole
+
+
 def test_an_object_that_came_back_with_other_pixels_is_refused_and_the_first_stays(inbox: Path, ws: Workspace) -> None:
     taken(inbox, ws)
     before = {file: file.read_bytes() for file in ws.data.rglob("*.parquet")}
