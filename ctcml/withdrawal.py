@@ -152,7 +152,7 @@ def account(event: Event) -> list[str]:
         "still holding the pixels: the instrument's own export, also where it lies in inbox/; delete it there",
         "still showing some of them: derived/ and pictures/ until `ctcml repro`; contact sheets in reports/ and pictures"
         " of reconstructions kept with models, for good",
-        "on the readers' servers, open tasks of theirs stand without pictures; skip them",
+        "on the readers' servers, open tasks of theirs stand without pictures; no answer to them is taken in",
     ]
 
 
