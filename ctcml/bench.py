@@ -7,41 +7,18 @@ process of its own, from a cold start, one after the other.
 import csv
 import os
 import shutil
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import psutil
 
 from ctcml.cartridges_in_silico import compare_detection, write_cartridge
-from ctcml.errors import CtcmlError
+from ctcml.measuring import Figure, Measured, run_measured
 from ctcml.simulate import simulate_laboratory
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One row of a bench's table; `asked` is the figure that the project set itself, empty without one."""
-
-    name: str
-    value: str
-    asked: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One run of a program: seconds of the wall clock, peak memory of it and its children together, what it said."""
-
-    seconds: float
-    peak_mb: float
-    said: str
 
 
 # What a user would write: one TIFF after the other, one PNG a cell that loses nothing (16 bit, planes below each other), DVC
@@ -81,23 +58,23 @@ def bench_intake(folder: Path, *, samples: int, objects: int, seed: int, say: Sa
     files = sum(1 for _ in (inbox / "export").rglob("*.tif"))
 
     lab = folder / "lab"
-    _run([sys.executable, "-m", "ctcml", "init", str(lab)])
+    run_measured([sys.executable, "-m", "ctcml", "init", str(lab)])
     take = [sys.executable, "-m", "ctcml", "intake", str(inbox / "export"), "--workspace", str(lab), "--clinical"]
     say(f"{made.thumbnails} thumbnails, {files} files: ours (shards, DVC add and push, commit, tag)")
-    ours = _run([*take, str(before)])
+    ours = run_measured([*take, str(before)])
     say("the plain loop (imread, a PNG a cell, DVC add; no masks, no pseudonyms, no push)")
     plain = folder / "plain"
     plain.mkdir()
-    peer = _run([sys.executable, "-c", PEER_INTAKE, str(inbox / "export"), str(plain)])
+    peer = run_measured([sys.executable, "-c", PEER_INTAKE, str(inbox / "export"), str(plain)])
     shutil.rmtree(plain)
     say("the same export again, then with --verify, then one more sample")
-    again = _run([*take, str(before)])
-    verified = _run([*take, str(before), "--verify"])
+    again = run_measured([*take, str(before)])
+    verified = run_measured([*take, str(before), "--verify"])
     stored = stored_bytes(lab)
     held_back_bytes = stored_bytes(late)
     for path in (late / "frames", late / "output"):
         shutil.copytree(path, inbox / "export" / held_back.parent.parent.name / path.name, dirs_exist_ok=True)
-    more = _run([*take, str(whole)])
+    more = run_measured([*take, str(whole)])
     moved = stored_bytes(lab) - stored
     return [
         Figure(name=f"{made.thumbnails} thumbnails of {samples} samples -> versioned", value=f"{ours.seconds:.1f} s"),
@@ -146,6 +123,7 @@ OURS_CARTRIDGE = """
 import os, sys
 from pathlib import Path
 import pandas as pd
+
 from ctcml.cartridges import find_samples, layout_of, read_sample
 from ctcml.cartridges_in_silico import HEIGHT_PX, WIDTH_PX
 if __name__ == "__main__":
@@ -213,7 +191,7 @@ def _detected(program: str, cartridge: Path, folder: Path) -> Detected:
     # A file and not `-c`: processes that it spawns must be able to import it.
     script, table = folder / "program.py", folder / "found.csv"
     script.write_text(program)
-    run = _run([sys.executable, str(script), str(cartridge), str(table)])
+    run = run_measured([sys.executable, str(script), str(cartridge), str(table)])
     return Detected(found=pd.read_csv(table), run=run)
 
 
@@ -248,42 +226,3 @@ def _hold_back(export: Path, aside: Path, clinical: Path, before: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
     return sample
-
-
-def _run(command: Sequence[str]) -> Measured:
-    """Run a program to its end and watch its memory and that of its children."""
-    begun = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    peak = [0.0]
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak), daemon=True)
-    watcher.start()
-    said, complained = process.communicate()
-    seconds = time.monotonic() - begun
-    if process.returncode:
-        raise CtcmlError(f"bench: {' '.join(command[1:5])} failed: {(complained.strip().splitlines() or ['?'])[-1]}")
-    lines = said.strip().splitlines()
-    return Measured(seconds=seconds, peak_mb=peak[0], said=" | ".join(lines[-2:]) if lines else "")
-
-
-def _watch(pid: int, peak: list[float]) -> None:
-    with suppress(psutil.Error):
-        root = psutil.Process(pid)
-        while root.is_running() and root.status() != psutil.STATUS_ZOMBIE:
-            total = 0
-            for one in [root, *root.children(recursive=True)]:
-                with suppress(psutil.Error):
-                    total += one.memory_info().rss
-            peak[0] = max(peak[0], total / 1e6)
-            time.sleep(0.05)
-
-
-def table_of(figures: Sequence[Figure]) -> str:
-    """The figures as a table for people.
-
-    >>> print(table_of([Figure(name="ratio", value="6.0 x", asked=">= 5 x")]))
-    ratio  6.0 x  (asked: >= 5 x)
-    """
-    width = max(len(one.name) for one in figures)
-    return "\n".join(
-        f"{one.name:{width}}  {one.value}" + (f"  (asked: {one.asked})" if one.asked else "") for one in figures
-    )

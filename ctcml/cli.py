@@ -350,7 +350,8 @@ def bench_intake_command(samples: int, objects: int, seed: int, folder: Path | N
 
     Example: ctcml bench intake --samples 30
     """
-    from ctcml.bench import bench_intake, table_of
+    from ctcml.bench import bench_intake
+    from ctcml.measuring import table_of
 
     with _bench_folder(folder) as place:
         say(table_of(bench_intake(Path(place), samples=samples, objects=objects, seed=seed, say=say)))
@@ -396,7 +397,8 @@ def bench_cartridge_command(seed: int, folder: Path | None) -> None:
 
     Example: ctcml bench cartridge --seed 13
     """
-    from ctcml.bench import bench_cartridge, table_of
+    from ctcml.bench import bench_cartridge
+    from ctcml.measuring import table_of
 
     with _bench_folder(folder) as place:
         say(table_of(bench_cartridge(Path(place), seed=seed, say=say)))
