@@ -11,34 +11,22 @@ import torch
 from numpy.typing import NDArray
 
 from ctcml.cells_in_silico import KINDS
+from ctcml.drawn_cells import DrawnCell, draw_cells
 from ctcml.embed import Scorer, score
-from ctcml.frames_in_silico import Frame, photograph
-from ctcml.images import FULL_SCALE, SIZE, Counts, Picture, background, to_camera_scale, to_input
-from ctcml.pencil import draw_stain
-from ctcml.records import PLANES
-from ctcml.simulate import OBJECTS_PER_FRAME, plan_cohort
+from ctcml.images import FULL_SCALE, SIZE, Counts, Picture, background, to_input
 from ctcml.train import train
 
 PERCENTILE, ASINH_SCALE = 10.0, 60.0  # as in params.yaml
 # A shortened schedule of the paper's first three phases; the third network is the one that is kept,
 # and the rest as in params.yaml.
 NUMBERS: dict[str, Any] = {
-    "betas": (0.0, 10.0, 100.0), "epochs": (1, 1, 4), "keep_phase": 3, "batch_size": 32, "learning_rate": 0.002,
-    "weight_decay": 0.01, "latent_l2": 0.0001, "channel_weights": (1.0, 1.0, 1.0), "class_weights": "sqrt",
-    "augmentation": "mild", "start": None,
+    "network": "autoencoder", "betas": (0.0, 10.0, 100.0), "epochs": (1, 1, 4), "keep_phase": 3, "batch_size": 32,
+    "double_every": 0, "optimizer": "adamw", "learning_rate": 0.002, "weight_decay": 0.01, "latent_l2": 0.0001,
+    "reconstruction": "bce", "hidden": "linear", "output_bias": "mean_pixel", "channel_weights": (1.0, 1.0, 1.0),
+    "class_weights": "sqrt", "augmentation": "mild", "jitter": None, "start": None,
 }  # fmt: skip
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DrawnCell:
-    """One simulated cell as two laboratories would have it: its range restored from the tags, and 8 bit without them."""
-
-    kind: str
-    patient: int
-    restored: Counts
-    unrestored: Counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,39 +87,6 @@ def _one_seed(seed: int, patients: int, objects: int, say: Say) -> Mapping[str, 
             f" ({(~held_out).sum()} cells to train, {held_out.sum()} held out, {is_ctc.sum()} of them CTCs)"
         )
     return found
-
-
-def draw_cells(seed: int, *, patients: int, objects: int) -> list[DrawnCell]:
-    """Draw a SIMULATED cohort's cells without writing it: `ctcml simulate`'s own objects, frames and 8-bit archive."""
-    plan, draws = np.random.SeedSequence(seed).spawn(2)
-    cells = []
-    for patient, cartridge in enumerate(plan_cohort(patients, objects, 0.1, np.random.default_rng(plan), draws)):
-        rng = np.random.default_rng(cartridge.seed)
-        stain = draw_stain(rng)
-        kinds = rng.permutation([kind for kind, number in cartridge.counts.items() for _ in range(number)])
-        for start in range(0, len(kinds), OBJECTS_PER_FRAME):
-            wanted = [
-                (str(kind), float(rng.beta(2.0, 1.2)) if rng.uniform() < cartridge.ambiguous_share else 0.0)
-                for kind in kinds[start : start + OBJECTS_PER_FRAME]
-            ]
-            frame, crops = photograph(wanted, stain, rng)
-            stored = _without_tags(frame)
-            cells += [
-                DrawnCell(
-                    kind=kind, patient=patient,
-                    restored=frame[: len(PLANES), crop.rows, crop.columns],
-                    unrestored=stored[: len(PLANES), crop.rows, crop.columns],
-                )
-                for (kind, _), crop in zip(wanted, crops, strict=True)
-            ]  # fmt: skip
-    return cells
-
-
-def _without_tags(frame: Frame) -> Counts:
-    """Return a restored frame as whoever ignores tags 755 and 756 reads it: 8 bit of the frame's own range."""
-    low, high = (edge(axis=(1, 2), keepdims=True).astype(np.float64) for edge in (frame.min, frame.max))
-    stored = np.rint((frame - low) * (255 / np.maximum(high - low, 1))).astype(np.uint16)
-    return to_camera_scale(stored, bit_depth=8, restored=False, recipe="")
 
 
 def _asinh(counts: NDArray[np.uint16]) -> Picture:

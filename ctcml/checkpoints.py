@@ -87,4 +87,4 @@ def resume(course: Course, path: Path) -> None:
 
 def _laid_out_like(weights: Tensor, moment: Tensor) -> Tensor:
     """Moments keep the memory layout of their weights, else the same numbers could be rounded on another path."""
-    return moment if moment.ndim == 0 else torch.empty_like(weights).copy_(moment)
+    return moment.to(weights.device) if moment.ndim == 0 else torch.empty_like(weights).copy_(moment)

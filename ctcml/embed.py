@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctcml.errors import BadInput
-from ctcml.model import AECNN, load_model
+from ctcml.model import AECNN, StandardCNN, load_model
 
 Floats = NDArray[np.float32]
 
@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 class Scorer:
     """A model ready to score: its ordered classes, the image recipe it was trained on, the hash of its weights."""
 
-    model: AECNN
+    model: StandardCNN
     classes: list[str]
     recipe: str
     weights_sha256: str
@@ -31,7 +31,8 @@ class Scores:
 
     probabilities: Floats  # (N, classes), in the order of the model's classes
     latents: Floats  # (N, 50)
-    reconstruction_error: Floats  # (N, 3): sum of squared errors of each plane / sum of squares of the input
+    # (N, 3): sum of squared errors of each plane / sum of squares of the input; NaN from the standard CNN, which draws none
+    reconstruction_error: Floats
     predicted: list[str]
 
 
@@ -70,8 +71,10 @@ def score(
 
 
 @torch.inference_mode()
-def _score_batch(model: AECNN, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _score_batch(model: StandardCNN, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     x = batch.permute(0, 3, 1, 2).float() / 255  # channels last in memory, as it came
-    logits, latent, rebuilt = model(x)
-    error = (rebuilt - x).square().sum((2, 3)) / x.square().sum((2, 3)).clamp(min=1.0)
+    logits, latent = model.encode(x)
+    if not isinstance(model, AECNN):
+        return logits.softmax(1), latent, torch.full((len(x), 3), torch.nan)
+    error = (model.decode(latent) - x).square().sum((2, 3)) / x.square().sum((2, 3)).clamp(min=1.0)
     return logits.softmax(1), latent, error

@@ -6,6 +6,7 @@ Weights are safetensors and never a pickle, so that opening a model cannot run c
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,9 @@ from ctcml.tables import atomic_path
 
 LATENT = 50
 Hidden = Literal["linear", "relu"]
+Network = Literal["autoencoder", "standard"]
+ARCHITECTURE: dict[Network, str] = {"autoencoder": "AE-CNN", "standard": "standard CNN"}  # the paper's names
+NETWORK_OF = {name: network for network, name in ARCHITECTURE.items()}
 
 
 class StandardCNN(nn.Module):
@@ -40,6 +44,7 @@ class StandardCNN(nn.Module):
         self.latent = nn.Linear(208, LATENT)
         self.hidden = nn.Linear(LATENT, n_classes)
         self.output = nn.Linear(n_classes, n_classes)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster; unknown to torch's own types
 
     def classify(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (N, 50) -> logits (N, classes) and the activations (N, classes) of the layer before them."""
@@ -100,10 +105,14 @@ class AECNN(StandardCNN):
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster; unknown to torch's own types
 
+    def decode_logits(self, latent: Tensor) -> Tensor:
+        """Latents (N, 50) -> images (N, 3, 80, 80) before the sigmoid."""
+        x = relu(self.undense(latent)).view(-1, 64, 10, 10).contiguous(memory_format=torch.channels_last)
+        return torch.cat([decoder(x) for decoder in self.decoders], 1)
+
     def decode(self, latent: Tensor) -> Tensor:
         """Latents (N, 50) -> images (N, 3, 80, 80) in 0..1."""
-        x = relu(self.undense(latent)).view(-1, 64, 10, 10).contiguous(memory_format=torch.channels_last)
-        return torch.sigmoid(torch.cat([decoder(x) for decoder in self.decoders], 1))
+        return torch.sigmoid(self.decode_logits(latent))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images (N, 3, 80, 80) in 0..1 -> logits (N, classes), latents (N, 50), reconstruction (N, 3, 80, 80)."""
@@ -132,25 +141,34 @@ def set_output_bias(model: AECNN, mean_pixel: Tensor) -> None:
             decoder.get_parameter("4.bias").fill_(float(torch.logit(mean)))
 
 
-def grow_head(model: AECNN, n_new: int) -> AECNN:
-    """A copy of `model` that knows `n_new` classes more, appended; nothing that was learnt is lost.
+def make_model(network: Network, n_classes: int, *, hidden: Hidden = "linear") -> StandardCNN:
+    """The network of that name, not yet initialised."""
+    return AECNN(n_classes, hidden=hidden) if network == "autoencoder" else StandardCNN(n_classes, hidden=hidden)
+
+
+def grow_head(model: StandardCNN, known: Sequence[str], classes: Sequence[str]) -> StandardCNN:
+    """A copy of a model of the classes `known` that answers in the order of `classes`; nothing that was learnt is lost.
 
     Old logits stay exactly as they were. The logit of a new class starts as the mean of the old ones, which is never
     above the largest, so the grown model answers like the old one until it is trained. Each new class has a neuron of
     its own in the layer before, wired through at weight 1, so that it learns at the full rate from the first step.
+    Every class of `known` must be among `classes`.
     """
-    old, grown = model.n_classes, AECNN(model.n_classes + n_new, hidden=model.hidden_activation)
+    old, new = len(known), [name for name in classes if name not in known]
+    network: Network = "autoencoder" if isinstance(model, AECNN) else "standard"
+    grown = make_model(network, len(classes), hidden=model.hidden_activation)
     kept = {name: value for name, value in model.state_dict().items() if not name.startswith(("hidden.", "output."))}
     grown.load_state_dict(kept, strict=False)
+    places, new_places = [classes.index(name) for name in known], [classes.index(name) for name in new]
     with torch.no_grad():
         for layer in (grown.hidden, grown.output):
             layer.weight.zero_()
         grown.hidden.weight[:old], grown.hidden.bias[:old] = model.hidden.weight, model.hidden.bias
-        grown.output.weight[:old, :old], grown.output.bias[:old] = model.output.weight, model.output.bias
-        grown.output.weight[old:, :old] = model.output.weight.mean(0)
-        grown.output.weight[old:, old:] = torch.eye(n_new)
+        grown.output.weight[places, :old], grown.output.bias[places] = model.output.weight, model.output.bias
+        grown.output.weight[new_places, :old] = model.output.weight.mean(0)
+        grown.output.weight[new_places, old:] = torch.eye(len(new))
         grown.hidden.bias[old:] = 1.0  # above 0, so that with ReLU too the neuron is alive; taken back one layer later
-        grown.output.bias[old:] = model.output.bias.mean() - 1.0
+        grown.output.bias[new_places] = model.output.bias.mean() - 1.0
     return grown
 
 
@@ -162,7 +180,7 @@ def save_weights(model: nn.Module, path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def load_model(folder: Path) -> tuple[AECNN, dict[str, Any]]:
+def load_model(folder: Path) -> tuple[StandardCNN, dict[str, Any]]:
     """Read `weights.safetensors` and `model.json` of a folder: the model and its card.
 
     Raises `BrokenRecord` when a file is missing or the weights are not those that the card describes.
@@ -170,7 +188,8 @@ def load_model(folder: Path) -> tuple[AECNN, dict[str, Any]]:
     try:
         card: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         content = (folder / "weights.safetensors").read_bytes()
-        model = AECNN(len(card["classes"]), hidden=card["hidden"])
+        network = NETWORK_OF[card["architecture"]]
+        model = make_model(network, len(card["classes"]), hidden=card["hidden"])
         expected = card["weights_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BrokenRecord(

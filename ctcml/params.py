@@ -1,7 +1,7 @@
 """The only reader of `params.yaml`: typed, unknown keys are errors, all mistakes are reported at once."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -12,6 +12,7 @@ from ctcml.records import CLASS_ID, FEATURES
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -102,28 +103,63 @@ class Review(Section):
         return self
 
 
-class Train(Section):
-    betas: tuple[Annotated[float, Field(ge=0)], ...]
+class Profile(Section):
+    """One way to train, whole."""
+
+    betas: Annotated[tuple[NotNegative, ...], Field(min_length=1)]
     epochs: tuple[Count, ...]
     keep_phase: Count
     batch_size: Count
+    double_every: Annotated[int, Field(ge=0)]
+    optimizer: Literal["adamw", "adadelta"]
     learning_rate: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
-    latent_l2: Annotated[float, Field(ge=0)]
-    channel_weights: tuple[Positive, Positive, Positive]
+    weight_decay: NotNegative
+    latent_l2: NotNegative
+    reconstruction: Literal["bce", "sse"]
+    hidden: Literal["linear", "relu"]
+    output_bias: Literal["mean_pixel", "zero"]
     class_weights: Literal["sqrt", "none"]
     augmentation: Literal["mild", "paper", "none"]
-    new_class_from: Literal["weights", "scratch"]
 
     @model_validator(mode="after")
-    def phases_agree(self) -> "Train":
+    def phases_agree(self) -> "Profile":
         if len(self.betas) != len(self.epochs):
             raise ValueError(
                 f"{len(self.betas)} betas but {len(self.epochs)} epochs; give one number of epochs a phase"
             )
-        if not self.betas or self.keep_phase > len(self.betas):
+        if self.keep_phase > len(self.betas):
             raise ValueError(f"keep_phase {self.keep_phase} of {len(self.betas)} phases; name a phase that is trained")
         return self
+
+
+class JitterStrength(Section):
+    """How far images are pushed towards those of another instrument; `ctcml.augment.Jitter` explains each number."""
+
+    share: Share
+    gain: NotNegative
+    noise_counts: NotNegative
+    blur_px: NotNegative
+
+
+class Train(Section):
+    profile: str
+    network: Literal["autoencoder", "standard"]
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    channel_weights: tuple[Positive, Positive, Positive]
+    new_class_from: Literal["weights", "scratch"]
+    jitter: JitterStrength
+    profiles: dict[str, Profile]
+
+    @model_validator(mode="after")
+    def profile_is_there(self) -> "Train":
+        if self.profile not in self.profiles:
+            raise ValueError(f"profile {self.profile!r} is not there; name one of {', '.join(self.profiles)}")
+        return self
+
+    def numbers(self, profile: str = "") -> dict[str, Any]:
+        """What `ctcml.train.train` takes, of a profile or of the chosen one; without jitter, which knows the recipe."""
+        chosen = self.profiles[profile or self.profile].model_dump()
+        return chosen | {"network": self.network, "channel_weights": self.channel_weights}
 
 
 class Discover(Section):

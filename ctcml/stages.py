@@ -127,6 +127,7 @@ def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Tr
     """Train the AE-CNN through its beta phases on the training patients' labels."""
     import numpy as np
 
+    from ctcml.augment import Jitter
     from ctcml.errors import CannotTrain
     from ctcml.records import Role
     from ctcml.shards import read_inputs
@@ -137,6 +138,11 @@ def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Tr
 
     classes = [one["class_id"] for one in json.loads(ws.classes.read_text())]
     truth = read_table(ws.truth, TRUTH)
+    unknown = sorted(set(truth["class_id"]) - set(classes))
+    if unknown:
+        raise CannotTrain(
+            f"the ground truth has {', '.join(unknown)}, which the class registry lacks; run `ctcml settle`"
+        )
 
     def labelled(cells: pd.DataFrame) -> tuple[Any, Any]:
         label_of = dict(zip(cells["cell_uid"], cells["class_id"], strict=True))
@@ -150,11 +156,16 @@ def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Tr
         raise CannotTrain(
             "the ground truth holds no label of a training patient; take in historic labels or read cells first"
         )
+    if chosen["patient_uid"].nunique() < 2:
+        raise CannotTrain(
+            f"all {len(chosen)} labels are of one patient, whom the model would learn by heart; have cells of others read"
+        )
     steering = evaluation_cells(truth, Role.STEERING)
     images, labels = labelled(chosen)
     say(f"{len(labels)} thumbnails of {chosen['patient_uid'].nunique()} patients, {len(classes)} classes")
     start = ws.start if train.new_class_from == "weights" and (ws.start / "model.json").exists() else None
-    numbers = train.model_dump(exclude={"new_class_from"})
+    curve = image.asinh_scale if image.recipe == "asinh" else 0.0
+    jitter = Jitter(**train.jitter.model_dump(), asinh_scale=curve) if train.jitter.share else None
     trained = fit(
         images,
         labels,
@@ -165,7 +176,9 @@ def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Tr
         checkpoints=ws.checkpoints,
         steering=labelled(steering) if len(steering) else None,
         progress=say,
-        **numbers,
+        jitter=jitter,
+        device=train.device,
+        **train.numbers(),
     )
     write_model(
         trained, ws.candidate, extra={"image": image.model_dump(), "n_patients": int(chosen["patient_uid"].nunique())}

@@ -103,12 +103,15 @@ def changed_params(changes: Sequence[str]) -> str:
     found = yaml.safe_load((SOURCE / "params.yaml").read_text())
     for change in changes:
         name, _, value = change.partition("=")
-        section, _, key = name.partition(".")
-        if not isinstance(found.get(section), dict) or key not in found[section]:
+        *path, key = name.split(".")
+        place: Any = found
+        for step in path:
+            place = place.get(step) if isinstance(place, dict) else None
+        if not path or not isinstance(place, dict) or key not in place:
             raise BadInput(
                 f"--set {change!r}: expected section.name=value with a name of params.yaml; look it up there"
             )
-        found[section][key] = yaml.safe_load(value)
+        place[key] = yaml.safe_load(value)
     header = f"# Changed by the demo, on simulated data: {', '.join(changes)}\n"
     return header + yaml.safe_dump(found, sort_keys=False)
 

@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 import torch
 
-from ctcml.augment import Kind, augment
+from ctcml.augment import Jitter, Kind, augment, moved_by_index, moved_by_strides
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -82,3 +82,55 @@ def test_the_papers_augmentation_stays_within_its_shift_and_zoom() -> None:
     assert 1.3 < float(area.max()) < 1 / 0.8**2 + 0.03
     # A shift of 15 % is 12 pixels a side; it is drawn before the zoom of 0.8 enlarges it and the rotation mixes both.
     assert 10 < float(across.abs().max()) < 12 * 2**0.5 / 0.8
+
+
+def test_the_mild_augmentation_of_a_gpu_is_that_of_the_cpu_to_the_bit() -> None:
+    batch = torch.randint(0, 256, (200, 3, 80, 80), dtype=torch.uint8, generator=dice())
+    drawn = torch.stack([torch.randint(side, (200,), generator=dice(side)) for side in (4, 2, 9, 9)], 1)
+    assert torch.equal(moved_by_index(batch, drawn), moved_by_strides(batch, drawn))
+
+
+def stained(n: int = 16) -> torch.Tensor:
+    """Thumbnails of 40 x 30 pixels in black padding, along the asinh curve."""
+    batch = torch.zeros(n, 3, 80, 80)
+    batch[:, :, 20:60, 25:55] = torch.rand(n, 3, 40, 30, generator=dice(5)) * 0.6 + 0.05
+    return batch
+
+
+NOTHING = Jitter(share=1.0, gain=0.0, noise_counts=0.0, blur_px=0.0, asinh_scale=60.0)
+
+
+def test_a_jitter_of_zero_changes_nothing_and_a_share_of_zero_neither() -> None:
+    torch.testing.assert_close(NOTHING.apply(stained(), dice()), stained(), atol=1e-5, rtol=0)
+    strong = Jitter(share=0.0, gain=1.0, noise_counts=50.0, blur_px=2.0, asinh_scale=60.0)
+    assert torch.equal(strong.apply(stained(), dice()), stained())
+
+
+@pytest.mark.parametrize("asinh_scale", [0.0, 60.0])
+def test_the_gain_multiplies_counts_and_not_the_bent_values(asinh_scale: float) -> None:
+    one = Jitter(share=1.0, gain=0.2, noise_counts=0.0, blur_px=0.0, asinh_scale=asinh_scale)
+    before, after = one._to_counts(stained() * 0.5), one._to_counts(one.apply(stained() * 0.5, dice()))
+    factor = (after / before)[:, :, 20:60, 25:55].flatten(2)
+    assert bool((factor.amax(2) - factor.amin(2) < 0.01).all()), "one factor for all pixels of a plane"
+    assert len({round(float(value), 3) for value in factor[..., 0].flatten()}) > 40, "another for each plane and image"
+
+
+def test_jitter_leaves_the_padding_black_and_stays_in_range() -> None:
+    strong = Jitter(share=1.0, gain=1.0, noise_counts=80.0, blur_px=2.0, asinh_scale=60.0)
+    after = strong.apply(stained(), dice())
+    outside = torch.ones(80, 80, dtype=torch.bool)
+    outside[20:60, 25:55] = False
+    assert float(after[:, :, outside].abs().max()) == 0
+    assert float(after.min()) >= 0
+    assert float(after.max()) <= 1
+    assert not torch.equal(after, stained())
+
+
+def test_the_blur_spreads_a_point_and_keeps_its_light() -> None:
+    point = torch.zeros(8, 3, 80, 80)
+    point[:, :, 20:60, 20:60] = 1e-6  # a thumbnail, so that the point's surroundings are no padding
+    point[:, :, 40, 40] = 0.5
+    blur = Jitter(share=1.0, gain=0.0, noise_counts=0.0, blur_px=1.5, asinh_scale=0.0)
+    after = blur.apply(point, dice())
+    torch.testing.assert_close(after.sum((2, 3)), point.sum((2, 3)), atol=1e-3, rtol=0)
+    assert float(after[:, :, 40, 40].min()) < 0.2

@@ -16,7 +16,7 @@ CLASSES = ["ctc", "tdev", "wbc", "bare_nucleus", "other"]
 def stored_model(folder: Path) -> Path:
     model = AECNN(5)
     initialise(model, torch.Generator().manual_seed(0))
-    card = {"classes": CLASSES, "recipe": "asinh", "hidden": "linear"}
+    card = {"classes": CLASSES, "recipe": "asinh", "hidden": "linear", "architecture": "AE-CNN"}
     card["weights_sha256"] = save_weights(model, folder / "weights.safetensors")
     (folder / "model.json").write_text(json.dumps(card))
     return folder

@@ -27,7 +27,14 @@ def a_model(folder: Path, classes: list[str], seed: int) -> Path:
     folder.mkdir()
     digest = save_weights(AECNN(len(classes)), folder / "weights.safetensors")
     image = {"recipe": "asinh", "background_percentile": 10.0, "asinh_scale": 60.0}
-    card = {"classes": classes, "hidden": "linear", "recipe": "asinh", "image": image, "weights_sha256": digest}
+    card = {
+        "classes": classes,
+        "hidden": "linear",
+        "architecture": "AE-CNN",
+        "recipe": "asinh",
+        "image": image,
+        "weights_sha256": digest,
+    }
     (folder / "model.json").write_text(json.dumps(card))
     return folder
 

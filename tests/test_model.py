@@ -18,6 +18,8 @@ from ctcml.model import (
     set_output_bias,
 )
 
+KNOWN = ["ctc", "tdev", "wbc", "bare_nucleus", "other"]
+
 
 def dice(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -35,10 +37,11 @@ def thumbnails(n: int = 6) -> torch.Tensor:
 
 def store_model(model: AECNN, folder: Path, **changed: object) -> None:
     digest = save_weights(model, folder / "weights.safetensors")
-    classes = ["ctc", "tdev", "wbc", "bare_nucleus", "other"][: model.n_classes]
+    classes = KNOWN[: model.n_classes]
     card = {
         "classes": classes,
         "recipe": "asinh",
+        "architecture": "AE-CNN",
         "hidden": model.hidden_activation,
         "weights_sha256": digest,
     } | changed
@@ -104,16 +107,25 @@ def test_a_plane_that_is_always_black_still_gets_a_finite_output_bias() -> None:
 def test_a_grown_head_repeats_every_old_logit_and_every_old_answer(n_new: int) -> None:
     model = fresh_model()
     torch.nn.init.normal_(model.output.bias, generator=dice(2))
-    old, new = model.encode(thumbnails(64))[0], grow_head(model, n_new).encode(thumbnails(64))[0]
+    grown = grow_head(model, KNOWN, [*KNOWN, *("cd45ev", "cluster")[:n_new]])
+    old, new = model.encode(thumbnails(64))[0], grown.encode(thumbnails(64))[0]
     assert new.shape == (64, 5 + n_new)
     torch.testing.assert_close(new[:, :5], old)
     assert torch.equal(new.argmax(1), old.argmax(1))
 
 
+def test_a_grown_head_answers_in_the_order_of_the_laboratorys_classes() -> None:
+    model, order = fresh_model(), ["wbc", "cd45ev", "ctc", "tdev", "other", "bare_nucleus"]
+    old, new = model.encode(thumbnails(64))[0], grow_head(model, KNOWN, order).encode(thumbnails(64))[0]
+    torch.testing.assert_close(new[:, [order.index(name) for name in KNOWN]], old)
+    assert [order[k] for k in new.argmax(1)] == [KNOWN[k] for k in old.argmax(1)]
+
+
 def test_growing_leaves_the_old_model_and_its_reconstruction_alone() -> None:
     model = fresh_model()
     before = {name: weights.clone() for name, weights in model.state_dict().items()}
-    grown = grow_head(model, 1)
+    grown = grow_head(model, KNOWN, [*KNOWN, "cd45ev"])
+    assert isinstance(grown, AECNN)
     assert torch.equal(grown(thumbnails())[2], model(thumbnails())[2])
     assert all(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
 
@@ -122,7 +134,7 @@ def test_growing_leaves_the_old_model_and_its_reconstruction_alone() -> None:
 def test_a_new_neuron_learns_from_the_first_step_on(hidden: Hidden) -> None:
     model = AECNN(5, hidden=hidden)
     initialise(model, dice())
-    grown = grow_head(model, 1)
+    grown = grow_head(model, KNOWN, [*KNOWN, "cd45ev"])
     cross_entropy(grown.encode(thumbnails())[0], torch.full((6,), 5)).backward()  # type: ignore[no-untyped-call]
     assert grown.hidden.weight.grad is not None
     assert bool(grown.hidden.weight.grad[5].any())
@@ -133,7 +145,7 @@ def test_a_model_comes_back_from_its_folder_with_the_same_bits(tmp_path: Path) -
     store_model(model, tmp_path)
     back, card = load_model(tmp_path)
     assert all(torch.equal(weights, model.state_dict()[name]) for name, weights in back.state_dict().items())
-    assert card["classes"] == ["ctc", "tdev", "wbc", "bare_nucleus", "other"]
+    assert card["classes"] == KNOWN
 
 
 def test_a_changed_byte_in_the_weights_is_noticed(tmp_path: Path) -> None:

@@ -13,9 +13,34 @@ SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
 def test_the_shipped_parameters_are_valid() -> None:
     params = load_params(SHIPPED)
-    assert params.train.betas == (0.0, 10.0, 100.0, 1000.0)  # the paper's four phases
-    assert params.train.betas[params.train.keep_phase - 1] == 100.0  # the third network is the paper's final one
+    for profile in params.train.profiles.values():
+        assert profile.betas == (0.0, 10.0, 100.0, 1000.0)  # the paper's four phases
+        assert profile.betas[profile.keep_phase - 1] == 100.0  # the third network is the paper's final one
     assert params.gate.unattended is False
+
+
+def test_the_profile_of_the_paper_is_the_papers_to_the_letter() -> None:
+    # Zeune et al. 2020, Methods: ADADELTA, batches of 16 doubled every 15 epochs, 75 epochs a network.
+    paper = load_params(SHIPPED).train.numbers("paper")
+    assert (paper["optimizer"], paper["batch_size"], paper["double_every"]) == ("adadelta", 16, 15)
+    assert (set(paper["epochs"]), paper["learning_rate"], paper["hidden"]) == ({75}, 1.0, "relu")
+
+
+def test_a_profile_that_is_not_there_or_whose_phases_do_not_agree_is_named(tmp_path: Path) -> None:
+    for change, complaint in (
+        ({"profile": "quick"}, "'quick' is not there; name one of modern, paper"),
+        ({"profiles": {"modern": {"betas": [0.0, 10.0]}}}, "2 betas but 4 epochs"),
+        ({"profiles": {"modern": {"keep_phase": 5}}}, "keep_phase 5 of 4 phases"),
+    ):
+        found = yaml.safe_load(SHIPPED.read_text())
+        for name, value in change.items():
+            if name == "profiles":
+                found["train"]["profiles"]["modern"] |= value["modern"]
+            else:
+                found["train"][name] = value
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(found))
+        with pytest.raises(BadParams, match=complaint):
+            load_params(tmp_path / "params.yaml")
 
 
 def test_every_number_says_where_it_comes_from() -> None:

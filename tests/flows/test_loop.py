@@ -20,7 +20,7 @@ from ctcml.workspace import Workspace
 SMALL = {
     "simulate.patients": 24,
     "simulate.objects_per_patient": 40,
-    "train.epochs": [1, 1, 3, 1],
+    "train.profiles.modern.epochs": [1, 1, 3, 1],
     "queue.novel": 40,
     "queue.uncertain": 10,
     "queue.random": 10,
