@@ -3,7 +3,6 @@
 import errno
 import inspect
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
@@ -12,7 +11,9 @@ from typing import Any
 
 import click
 
+from ctcml.bench_commands import bench
 from ctcml.errors import CtcmlError
+from ctcml.telling import estimated, say
 from ctcml.workspace import Workspace
 
 NOTICE = "Research use only: not for diagnosis or treatment."
@@ -57,12 +58,6 @@ def workspace_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def say(line: str) -> None:
-    """Progress for people: one line, at once."""
-    click.echo(line)
-    sys.stdout.flush()
-
-
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def init(folder: Path) -> None:
@@ -93,21 +88,6 @@ def simulate(folder: Path, patients: int | None, seed: int | None, ws: Workspace
     numbers = params.simulate.model_dump(exclude={"reader_error"}) | ({"patients": patients} if patients else {})
     made = simulate_laboratory(folder, **numbers, seed=params.seed if seed is None else seed)
     say(f"SIMULATED: {made.patients} patients, {made.thumbnails} thumbnails in {folder}")
-
-
-def estimated(what: str, *, every_s: float = 5.0, to: Callable[[str], None] = say) -> Callable[[int, int], None]:
-    """Tell people how far something long is and how long it may still take, at most every `every_s` seconds."""
-    begun = last = time.monotonic()
-
-    def tell(done: int, all_: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < every_s or done == all_:
-            return
-        last = now
-        to(f"{done}/{all_} {what}, about {round((now - begun) * (all_ - done) / done)} s left")
-
-    return tell
 
 
 @cli.command()
@@ -212,8 +192,9 @@ def _stage_command(name: str) -> click.Command:
     return command
 
 
-for _name in ("settle", "measure", "preselect", "train", "embed", "cluster", "map", "query", "count", "survive"):
-    cli.add_command(_stage_command(_name))
+STAGES = ("settle", "measure", "preselect", "train", "evaluate", "embed", "cluster", "map", "query", "count", "survive")
+for _command in (bench, *(_stage_command(name) for name in STAGES)):
+    cli.add_command(_command)
 
 
 @cli.command()
@@ -314,49 +295,6 @@ def checkout(version: str, ws: Workspace) -> None:
     say(f"data/ is {version} again")
 
 
-@cli.group()
-def bench() -> None:
-    """Measure our ways beside what a user would do instead, in one run; on SIMULATED data.
-
-    Example: ctcml bench intake
-    """
-
-
-def _bench_folder(folder: Path | None) -> Any:
-    import tempfile
-    from contextlib import nullcontext
-
-    if folder is None:
-        return tempfile.TemporaryDirectory(prefix="ctcml-bench-")
-    folder.mkdir(parents=True)
-    return nullcontext(str(folder))
-
-
-folder_option = click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    show_default="a temporary one",
-    help="A new folder to work in; kept afterwards.",
-)
-
-
-@bench.command("intake")
-@click.option("--samples", default=300, show_default=True, type=click.IntRange(2), help="Samples of the export.")
-@click.option("--objects", default=208, show_default=True, type=click.IntRange(10), help="Objects a sample, about.")
-@click.option("--seed", default=9, show_default=True, help="Seed of the simulated laboratory.")
-@folder_option
-def bench_intake_command(samples: int, objects: int, seed: int, folder: Path | None) -> None:
-    """Intake against a plain loop of imread, one PNG a cell and `dvc add`.
-
-    Example: ctcml bench intake --samples 30
-    """
-    from ctcml.bench import bench_intake
-    from ctcml.measuring import table_of
-
-    with _bench_folder(folder) as place:
-        say(table_of(bench_intake(Path(place), samples=samples, objects=objects, seed=seed, say=say)))
-
-
 @cli.command("backup")
 @click.argument("file", type=click.Path(path_type=Path))
 @workspace_option
@@ -387,35 +325,6 @@ def restore_command(file: Path, folder: Path) -> None:
     found = restore(file, folder.resolve())
     say(f"{folder}: the workspace of {found.at}, verified: {found}")
     say("`ctcml repro` makes derived files again; `ctcml up` makes new servers for the readers")
-
-
-@bench.command("cartridge")
-@click.option("--seed", default=12, show_default=True, help="Seed of the simulated cartridge.")
-@folder_option
-def bench_cartridge_command(seed: int, folder: Path | None) -> None:
-    """Detection on a cartridge of 175 frames against what was planted, and against a naive loop over the frames.
-
-    Example: ctcml bench cartridge --seed 13
-    """
-    from ctcml.bench import bench_cartridge
-    from ctcml.measuring import table_of
-
-    with _bench_folder(folder) as place:
-        say(table_of(bench_cartridge(Path(place), seed=seed, say=say)))
-
-
-@bench.command("recipes")
-@click.option(
-    "--seed", "seeds", multiple=True, default=(0, 1, 2), show_default=True, type=int, help="May be given again."
-)
-def bench_recipes_command(seeds: tuple[int, ...]) -> None:
-    """What each step of the preprocessing is worth: the same cells and trainer, one step changed at a time.
-
-    Example: ctcml bench recipes --seed 0
-    """
-    from ctcml.ablation import ablate, ablation_table
-
-    say(ablation_table(ablate(seeds, say=say)))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Plots and contact sheets as files: survival curves, the latent map, the confusion matrix, galleries.
+"""Plots and contact sheets as files: survival curves, the latent map, confusion and mistakes, galleries.
 
 Everything drawn was computed elsewhere; simulated data and exploratory cut-offs are stamped so in the picture itself.
 PNG or SVG by the ending of the path; the same input gives the same bytes.
@@ -122,6 +122,43 @@ def confusion_plot(scorecard: Mapping[str, Any], path: Path, *, simulated: bool,
         _save(figure, path)
 
 
+def mistakes_plot(
+    evaluation: Mapping[str, Any], path: Path, *, simulated: bool, title: str = "Missed and false CTCs"
+) -> None:
+    """Draw the mistakes of an evaluation report as two tables: by cancer type, and by the probability of being a CTC."""
+    above = "probability above\n" + " / ".join(f"{threshold:g}" for threshold in evaluation["thresholds"])
+    detail = ["CTCs that were missed", above, "called", "other cells called CTC", above, "labelled"]
+    of_types = [["cancer type", "patients", "cells called wrongly", *detail]] + [
+        [
+            one["cancer_type"],
+            f"{one['patients']:,}",
+            _share(one["wrong"]),
+            *_detail(one["missed"]),
+            *_detail(one["false"]),
+        ]
+        for one in evaluation["by_cancer_type"]
+    ]
+    of_bins = [["p(CTC)", "CTCs", "missed", "other cells", "called CTC"]] + [
+        [
+            f"{one['low']:.1f} to {one['high']:.1f}",
+            *(f"{one[name]:,}" for name in ("ctc", "missed", "not_ctc", "false")),
+        ]
+        for one in evaluation["by_probability"]
+    ]
+    with mpl.rc_context(STYLE):
+        figure = Figure(layout="constrained")
+        axes = figure.subplots()
+        right, middle = _table(axes, of_types, top=0)
+        _, bottom = _table(axes, of_bins, top=middle + 2)
+        axes.set(xlim=(-1, right), ylim=(bottom + 1, 0))
+        axes.set_axis_off()
+        figure.set_size_inches(0.072 * right, 0.17 * bottom + 0.8)
+        _head(
+            figure, title, [*_stamps(simulated), "intervals over patients; none where one patient alone has such cells"]
+        )
+        _save(figure, path)
+
+
 def gallery(
     overlays: Sequence[NDArray[np.uint8]],
     captions: Sequence[str],
@@ -238,6 +275,34 @@ def _accuracy(scorecard: Mapping[str, Any]) -> str:
     return (
         f"accuracy {figure['value']:.1%} (95% CI {figure['low']:.1%} to {figure['high']:.1%}), n = {scorecard['n']:,}"
     )
+
+
+def _share(one: Mapping[str, Any]) -> str:
+    """Mistakes and their share, on a second line its interval where there is one."""
+    if one["cells"] == 0:
+        return "none there"
+    share = f"{one['mistakes']:,} of {one['cells']:,} ({one['mistakes'] / one['cells']:.1%})"
+    return share if one["low"] is None else f"{share}\n95% CI {one['low']:.1%} to {one['high']:.1%}"
+
+
+def _detail(one: Mapping[str, Any]) -> list[str]:
+    if one["mistakes"] == 0:
+        return [_share(one), "", ""]
+    classes = "\n".join(f"{name} {number:,}" for name, number in one["classes"].items())
+    return [_share(one), " / ".join(f"{number:,}" for number in one["above"]), classes]
+
+
+def _table(axes: Axes, rows: Sequence[Sequence[str]], *, top: float) -> tuple[float, float]:
+    """Write a table, its header first, into axes whose units are a character and a line; returns its right and bottom."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(len(line) for cell in column for line in cell.split("\n")) + 3 for column in columns]
+    lefts = np.cumsum([0, *widths])
+    for at, row in enumerate(rows):
+        for cell, left in zip(row, lefts, strict=False):
+            axes.text(left, top + 0.35, cell, va="top", fontsize=8, weight="bold" if at == 0 else "normal")
+        top += max(cell.count("\n") + 1 for cell in row) + 0.6
+        axes.plot([0, lefts[-1]], [top, top], color="#B0B0B0", linewidth=0.6)
+    return float(lefts[-1]), top
 
 
 def _stamps(simulated: bool, *, exploratory: bool = False) -> list[str]:

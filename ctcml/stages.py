@@ -186,6 +186,22 @@ def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Tr
     shutil.rmtree(ws.checkpoints, ignore_errors=True)
 
 
+def evaluate(ws: Workspace, *, seed: int, gate: sections.Gate, counts: sections.Counts, say: Say) -> None:
+    """Score the candidate on steering patients and show the CTCs that it missed or saw where there are none."""
+    from ctcml.evaluation import evaluate_candidate
+
+    report = evaluate_candidate(
+        ws,
+        fresh_folder(ws.pictures / "evaluation"),
+        thresholds=counts.thresholds,
+        bootstrap=gate.bootstrap,
+        seed=seed,
+        simulated=simulated(ws),
+        say=say,
+    )
+    write_json(ws.evaluation, report)
+
+
 def embed(ws: Workspace, *, say: Say) -> None:
     """Write latents, probabilities and reconstruction errors of every thumbnail by the champion."""
     from ctcml.embed import load_scorer, score
@@ -422,4 +438,4 @@ def simulated(ws: Workspace) -> bool:
     return f"{COVARIATE}simulated" in samples and bool((samples[f"{COVARIATE}simulated"] == "yes").any())
 
 
-STAGES = (settle, measure, preselect, train, embed, cluster, map, query, count, survive)
+STAGES = (settle, measure, preselect, train, evaluate, embed, cluster, map, query, count, survive)

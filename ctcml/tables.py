@@ -104,6 +104,17 @@ EMBEDDING: Schema = {  # one file a sample; probabilities in the order of the mo
     "latent": pa.list_(F32),
     "reconstruction_error": pa.list_(F32),  # a plane: sum of squared errors / sum of squares of the input
 }
+MISTAKES: Schema = {  # settled cells of steering patients on which the candidate and the readers differ about CTC
+    "cell_uid": STR,
+    "patient_uid": STR,
+    "sample_uid": STR,
+    "cancer_type": STR,  # with the kind of sample before it when it is no patient's: "benign breast"
+    "true_class": STR,
+    "predicted": STR,
+    "p_ctc": F32,
+    "p_predicted": F32,
+    "kind": STR,  # missed or false
+}
 MAP: Schema = {"cell_uid": STR, "x": F32, "y": F32}
 DISCOVERY: Schema = {  # one row a cell of the training patients
     "cell_uid": STR,

@@ -98,6 +98,16 @@ class Workspace:
         return self.derived / "candidates.parquet"
 
     @property
+    def evaluation(self) -> Path:
+        """How the candidate does on steering patients."""
+        return self.derived / "evaluation.json"
+
+    @property
+    def mistakes(self) -> Path:
+        """The CTCs that the candidate missed there, and those that are none."""
+        return self.derived / "mistakes.parquet"
+
+    @property
     def embeddings(self) -> Path:
         return self.derived / "embeddings"
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from ctcml.cli import say, workspace_option
+from ctcml.cli import workspace_option
+from ctcml.telling import say
 from ctcml.workspace import Workspace
 
 
