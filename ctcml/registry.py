@@ -1,66 +1,97 @@
 """The only module that knows MLflow: training runs, registered models, and which of them is the champion.
 
 Stages write files; these functions mirror them, keyed by the hash of the weights, so that calling twice does no harm.
-Models are safetensors and JSON, loaded by `mlflow_model.py`: nothing is ever pickled.
+Models are safetensors and JSON, loaded by `mlflow_model.py`: nothing is ever pickled. No run, model or file here
+names a patient, a cell, a person's account or a path of the machine.
 """
 
 import hashlib
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 import httpx
 import mlflow
 import numpy as np
-from mlflow.entities import Metric
+import pandas as pd
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
-from mlflow.types import Schema, TensorSpec
 
+from ctcml import mlflow_model
+from ctcml.embed import load_scorer
+from ctcml.environment import environment_lock
 from ctcml.errors import BadInput, BrokenRecord, ServiceDown
 
 MODEL = "ctc"
 EXPERIMENT = "ctcml"
-MODEL_CODE = Path(__file__).with_name("mlflow_model.py")
 KEPT = {".safetensors", ".json", ".png"}  # what a model's folder may hold; anything else stays where it is
-INPUT = Schema([TensorSpec(np.dtype(np.uint8), (-1, 80, 80, 3))])
+# A black image: a thumbnail here would be a patient's pixels in a place that a withdrawal does not tell of, as it does of
+# the pictures of reconstructions.
+EXAMPLE = np.zeros((1, 80, 80, 3), dtype=np.uint8)
+# MLflow would write down who is logged in, the program's path, and the branch and address of the git around it.
+OURS = {
+    "mlflow.user": "ctcml",
+    "mlflow.source.name": "ctcml",
+    "mlflow.source.git.branch": "",
+    "mlflow.source.git.repoURL": "",
+}
 ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # the second is what a missing alias gives
 
 
 def log_training(
-    tracking_uri: str, *, model_folder: Path, data_version: str, code_commit: str | None, params: Mapping[str, Any]
+    tracking_uri: str,
+    *,
+    model_folder: Path,
+    cells: pd.DataFrame,
+    data_version: str,
+    data_md5: str,
+    code_commit: str | None,
 ) -> str:
     """Log the training that made `model_folder` and register its model; returns the version.
 
-    One run with a nested run for each beta phase. Weights that are registered already give their version again. Points
-    this process's MLflow to `tracking_uri`.
+    One run with a nested run for each beta phase. `cells` are the labels that it learnt from (`truth.training_cells`),
+    `data_md5` is DVC's hash of `data/`. The environment lock is that of this process. Weights that are registered
+    already give their version again. Points this process's MLflow to `tracking_uri`. Raises `BrokenRecord` when the
+    model is not whole or `cells` are not what its card tells of.
     """
     card, weights = _card(model_folder)
-    tags = {"weights_sha256": weights, "data_version": data_version, "code_commit": code_commit or "unknown"}
+    _check_labels(model_folder, card, cells)
+    commit = code_commit or "unknown"
+    tags = {
+        "weights_sha256": weights,
+        "data_version": data_version,
+        "code_commit": commit,
+        "architecture": str(card["architecture"]),
+        "ailments": "; ".join(card.get("ailments", ["not looked for"])) or "none",
+    }
+    ours = OURS | {"mlflow.source.git.commit": commit}
     with _speaking_to(tracking_uri) as client:
         if former := _version_of(client, weights):
             return former
         mlflow.set_tracking_uri(tracking_uri)
         experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
-        for begun in client.search_runs([experiment], f"tags.weights_sha256 = '{weights}'"):
-            client.delete_run(begun.info.run_id)  # a killed call left it half told
-        with mlflow.start_run(run_name=f"training on {data_version}", tags=tags) as run:
-            mlflow.log_params({name: str(value)[:500] for name, value in params.items()})
-            mlflow.log_params({f"images {name}": number for name, number in card.get("n_train_per_class", {}).items()})
+        _forget_half_told(client, experiment, weights)
+        note = f"Ailments: {tags['ailments']}"
+        with mlflow.start_run(run_name=f"training on {data_version}", tags=ours | tags, description=note) as run:
+            settings = {name: value for name, value in card.items() if name not in ("weights_sha256", "ailments")}
+            mlflow.log_params({name: str(value)[:500] for name, value in _leaves(settings)})
+            client.log_inputs(run.info.run_id, [_training_set(cells, data_version, data_md5)])
+            mlflow.log_text(environment_lock(), "environment.txt")
             history = _history(model_folder)
             for phase in sorted({int(row["phase"]) for row in history}):
-                _log_phase(client, [row for row in history if row["phase"] == phase], model_folder)
+                _log_phase(client, [row for row in history if row["phase"] == phase], model_folder, ours)
             if history:
                 _log_rows(client, run.info.run_id, history)
             for picture in sorted(model_folder.glob("*.png")):
                 mlflow.log_artifact(str(picture), "pictures")
-            return _register(client, model_folder, tags)
+            return _register(client, model_folder, tags, ours)
 
 
 def set_alias(tracking_uri: str, alias: str, version: str) -> None:
@@ -101,7 +132,7 @@ def download_model(tracking_uri: str, version: str, folder: Path) -> Path:
         tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as aside,
     ):
         registered = _model_version(client, version).tags.get("weights_sha256")
-        source = f"models:/{MODEL}/{version}/artifacts/model"
+        source = f"models:/{MODEL}/{version}/data/model"
         fetched = Path(mlflow.artifacts.download_artifacts(source, dst_path=aside, tracking_uri=tracking_uri))
         _, weights = _card(fetched)
         if weights != registered:
@@ -141,14 +172,49 @@ def _card(folder: Path) -> tuple[dict[str, Any], str]:
     return card, weights
 
 
+def _check_labels(folder: Path, card: Mapping[str, Any], cells: pd.DataFrame) -> None:
+    learnt, found = card.get("n_train_per_class"), _per_class(cells)
+    if learnt != found:
+        raise BrokenRecord(
+            f"{folder}: its card tells of {learnt} training images, the ground truth of {found}; run `ctcml repro train`"
+        )
+
+
+def _per_class(cells: pd.DataFrame) -> dict[str, int]:
+    return {str(name): int(number) for name, number in cells["class_id"].value_counts().items()}
+
+
+def _training_set(cells: pd.DataFrame, data_version: str, data_md5: str) -> DatasetInput:
+    """The training set as MLflow's data set: a hash of which cell has which label, the version of the pixels, sizes."""
+    labels = sorted(f"{uid} {class_id}" for uid, class_id in zip(cells["cell_uid"], cells["class_id"], strict=True))
+    sizes = {"images": len(cells), "patients": int(cells["patient_uid"].nunique()), "per_class": _per_class(cells)}
+    dataset = Dataset(
+        name=data_version,
+        digest=hashlib.sha256("\n".join(labels).encode()).hexdigest()[:32],  # MLflow keeps 36 characters
+        source_type="dvc",
+        source=json.dumps({"data_version": data_version, "data_md5": data_md5}),
+        profile=json.dumps(sizes),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
 def _history(folder: Path) -> list[dict[str, Any]]:
     file = folder / "history.json"
     return list(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else []
 
 
-def _log_phase(client: MlflowClient, rows: list[dict[str, Any]], folder: Path) -> None:
+def _forget_half_told(client: MlflowClient, experiment: str, weights: str) -> None:
+    """Remove the run and the model that a killed call left without a version."""
+    of_it = f"tags.weights_sha256 = '{weights}'"
+    for run in client.search_runs([experiment], of_it):
+        client.delete_run(run.info.run_id)
+    for model in client.search_logged_models([experiment], of_it):
+        client.delete_logged_model(model.model_id)
+
+
+def _log_phase(client: MlflowClient, rows: list[dict[str, Any]], folder: Path, ours: dict[str, str]) -> None:
     beta = rows[0]["beta"]
-    with mlflow.start_run(run_name=f"phase {rows[0]['phase']}: beta {beta:g}", nested=True) as run:
+    with mlflow.start_run(run_name=f"phase {rows[0]['phase']}: beta {beta:g}", nested=True, tags=ours) as run:
         mlflow.log_params({"beta": beta, "epochs": len(rows)})
         _log_rows(client, run.info.run_id, rows)
         picture = folder / f"reconstructions-beta-{beta:g}.png"
@@ -168,21 +234,23 @@ def _log_rows(client: MlflowClient, run: str, rows: list[dict[str, Any]]) -> Non
         client.log_batch(run, metrics=metrics[first : first + 1000])
 
 
-def _register(client: MlflowClient, folder: Path, tags: dict[str, str]) -> str:
-    with tempfile.TemporaryDirectory() as aside, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow, imported further here, warns of its own type hints
+def _register(client: MlflowClient, folder: Path, tags: dict[str, str], ours: dict[str, str]) -> str:
+    answer = mlflow_model.CellClassifier(load_scorer(folder)).predict(EXAMPLE)  # what cannot answer is not registered
+    with tempfile.TemporaryDirectory() as aside:
         model = Path(aside) / "model"
         model.mkdir()
         for file in folder.iterdir():
             if file.suffix in KEPT:
                 shutil.copyfile(file, model / file.name)
+        # By the loader's name and not from a file of code: MLflow would store the path of that file.
         logged = mlflow.pyfunc.log_model(
             name=MODEL,
-            python_model=str(MODEL_CODE),
-            artifacts={"model": str(model)},
-            signature=ModelSignature(inputs=INPUT),
-            pip_requirements=["ctcml"],
-            tags=tags,
+            loader_module=mlflow_model.__name__,
+            data_path=str(model),
+            signature=infer_signature(EXAMPLE, answer),
+            input_example=EXAMPLE,
+            pip_requirements=[f"ctcml=={installed('ctcml')}"],
+            tags=ours | tags,
         )
     with suppress(MlflowException):  # it is there from the second model on
         client.create_registered_model(MODEL)
@@ -210,20 +278,27 @@ def _model_version(client: MlflowClient, version: str) -> Any:
         ) from None
 
 
+def _leaves(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The single values in nested tables, each with its path."""
+    for name, value in content.items():
+        path = f"{above}/{name}" if above else str(name)
+        if isinstance(value, Mapping):
+            yield from _leaves(value, path)
+        else:
+            yield path, value
+
+
 def _numbers(content: Mapping[str, Any], above: str = "") -> dict[str, float]:
     """The single numbers in nested tables, named by their path.
 
     >>> _numbers({"n": 3, "by": {"ctc": 0.5}, "low_high": [0, 1], "sure": True})
     {'n': 3.0, 'by/ctc': 0.5}
     """
-    found: dict[str, float] = {}
-    for name, value in content.items():
-        path = f"{above}/{name}" if above else str(name)
-        if isinstance(value, Mapping):
-            found |= _numbers(value, path)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[path] = float(value)
-    return found
+    return {
+        path: float(value)
+        for path, value in _leaves(content, above)
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 @contextmanager

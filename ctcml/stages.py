@@ -180,9 +180,13 @@ def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Tr
         device=train.device,
         **train.numbers(),
     )
-    write_model(
-        trained, ws.candidate, extra={"image": image.model_dump(), "n_patients": int(chosen["patient_uid"].nunique())}
-    )
+    about = {
+        "image": image.model_dump(),
+        "n_patients": int(chosen["patient_uid"].nunique()),
+        "profile": train.profile,
+        "new_class_from": train.new_class_from,
+    }
+    write_model(trained, ws.candidate, extra=about)
     shutil.rmtree(ws.checkpoints, ignore_errors=True)
 
 

@@ -5,6 +5,8 @@ from prefect import flow
 from ctcml.dataversions import SOURCE, anchor
 from ctcml.ledger import Draft, Ledger
 from ctcml.registry import log_training
+from ctcml.tables import TRUTH, read_table
+from ctcml.truth import training_cells
 from ctcml.versioning import code_commit, versions
 from flows.promotion import crown
 from flows.steps import local, now, over_network, run_stages, workspace_and_params
@@ -12,13 +14,15 @@ from flows.steps import local, now, over_network, run_stages, workspace_and_para
 
 @over_network
 def register(root: str, tracking_uri: str) -> str:
-    ws, params = workspace_and_params(root)
+    ws, _ = workspace_and_params(root)
+    newest = versions(ws.root)[-1]
     return log_training(
         tracking_uri,
         model_folder=ws.candidate,
-        data_version=versions(ws.root)[-1].tag,
+        cells=training_cells(read_table(ws.truth, TRUTH)),
+        data_version=newest.tag,
+        data_md5=newest.data_md5,
         code_commit=code_commit(SOURCE),
-        params=params.train.model_dump() | params.image.model_dump() | {"seed": params.seed},
     )
 
 
@@ -37,7 +41,7 @@ def write_down(root: str, version: str) -> None:
 @flow
 def training(root: str, tracking_uri: str) -> str:
     """Train where something changed and register the result; returns the version in the registry."""
-    run_stages(root, ["train"])
+    run_stages(root, ["train", "evaluate"])
     version = register(root, tracking_uri)
     write_down(root, version)
     ws, _ = workspace_and_params(root)
