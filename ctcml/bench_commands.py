@@ -1,5 +1,6 @@
 """`ctcml bench …`: each command measures one of our ways beside what a user would do instead."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,105 @@ def bench_recipes_command(seeds: tuple[int, ...]) -> None:
     from ctcml.ablation import ablate, ablation_table
 
     say(ablation_table(ablate(seeds, say=say)))
+
+
+def size_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every comparison of trainings is asked for."""
+    for option in (
+        click.option(
+            "--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes of one thread."
+        ),
+        click.option("--n-train", default=3000, show_default=True, type=click.IntRange(10), help="Training cells."),
+        click.option(
+            "--objects", default=40, show_default=True, type=click.IntRange(1), help="Objects a patient, about."
+        ),
+        click.option("--patients", default=300, show_default=True, type=click.IntRange(10), help="Patients a seed."),
+        click.option(
+            "--folder",
+            type=click.Path(path_type=Path),
+            required=True,
+            help="Where trials are kept; goes on from there.",
+        ),
+        click.option(
+            "--seed",
+            "seeds",
+            multiple=True,
+            default=(0, 1, 2, 3, 4),
+            show_default=True,
+            type=int,
+            help="May be repeated.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@bench.command("networks")
+@size_options
+def bench_networks_command(seeds: tuple[int, ...], **size: Any) -> None:
+    """The standard CNN beside the AE-CNN on 2, 5 and 6 classes, with and without 5 % wrong labels, paired by seed.
+
+    Takes an hour and more. With the numbers of the shipped params.yaml; held-out patients are simulated like the others.
+
+    Example: ctcml bench networks --folder trials/networks
+    """
+    from ctcml.comparisons import compare_networks, comparison_table
+
+    say(comparison_table(compare_networks(seeds, numbers=_shipped().train.numbers(), say=say, **size)))
+
+
+@bench.command("profiles")
+@click.option("--epochs", default="3,3,8,1", show_default=True, help="Of each phase, the same for both profiles.")
+@size_options
+def bench_profiles_command(seeds: tuple[int, ...], epochs: str, **size: Any) -> None:
+    """The profile "paper" beside "modern", each with its recipe and with both reconstruction errors, equally long.
+
+    Example: ctcml bench profiles --folder trials/profiles --seed 0 --epochs 3,3,8,1
+    """
+    from ctcml.comparisons import compare_profiles, profile_table
+
+    train = _shipped().train
+    say(
+        profile_table(
+            compare_profiles(
+                seeds,
+                profiles={name: train.numbers(name) for name in ("modern", "paper")},
+                recipes={"modern": "asinh", "paper": "paper"},
+                epochs=_numbers(epochs),
+                say=say,
+                **size,
+            )
+        )
+    )
+
+
+@bench.command("instruments")
+@click.option(
+    "--share", default=0.7, show_default=True, type=click.FloatRange(0, 1), help="Of images that are jittered."
+)
+@size_options
+def bench_instruments_command(seeds: tuple[int, ...], share: float, **size: Any) -> None:
+    """Trained on one simulated instrument, without and with jitter, judged on cells as other instruments see them.
+
+    Example: ctcml bench instruments --folder trials/instruments --seed 0
+    """
+    from ctcml.augment import Jitter
+    from ctcml.comparisons import compare_instruments, instrument_table
+
+    params = _shipped()
+    jitter = Jitter(**params.train.jitter.model_dump() | {"share": share}, asinh_scale=params.image.asinh_scale)
+    say(instrument_table(compare_instruments(seeds, numbers=params.train.numbers(), jitter=jitter, say=say, **size)))
+
+
+def _shipped() -> Any:
+    from ctcml.dataversions import SOURCE
+    from ctcml.params import load_params
+
+    return load_params(SOURCE / "params.yaml")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(one) for one in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: expected whole numbers such as 3,3,8,1") from None

@@ -133,6 +133,32 @@ def intake(export: Path, clinical: Path, historic: Path | None, verify: bool, ws
         say(f"{verify_data(ws, progress=estimated('samples hashed'))} cells are what the manifest says, to the byte")
 
 
+@cli.command("import-keras")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@workspace_option
+def import_keras(file: Path, folder: Path, ws: Workspace) -> None:
+    """Turn the authors' published Keras weights (FILE, .h5) into the new model FOLDER.
+
+    The model wants inputs of the recipe "paper". As `models/start` of a workspace with `image.recipe: paper` it is what
+    the next training goes on from; classes that the laboratory has beyond it get neurons of their own.
+
+    Example: ctcml import-keras aecnn_6class.h5 models/start
+    """
+    from ctcml.errors import BadInput
+    from ctcml.keras_weights import write_keras_model
+    from ctcml.model import load_model
+    from ctcml.params import load_params
+
+    if folder.exists():
+        raise BadInput(f"{folder}: expected a folder that is not there yet; name another or move it away")
+    percentile = load_params(ws.params).image.background_percentile if ws.params.exists() else 10.0
+    digest = write_keras_model(file, folder, background_percentile=percentile)
+    card = load_model(folder)[1]
+    say(f"{folder}: {card['architecture']} of {', '.join(card['classes'])}; weights {digest[:12]}")
+    say(f"its planes are taken as {', '.join(card['source_planes'])}, which the file itself does not say")
+
+
 @cli.command("doctor")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--clinical", type=click.Path(path_type=Path), help="The clinical table (CSV), to be checked with it.")

@@ -144,14 +144,17 @@ def download_model(tracking_uri: str, version: str, folder: Path) -> Path:
     return folder
 
 
-def log_scorecard(tracking_uri: str, version: str, scorecard: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
-    """Attach a gate's report to the run of a version: whole as JSON, its single numbers as metrics, its pictures."""
+def log_scorecard(
+    tracking_uri: str, version: str, scorecard: Mapping[str, Any], files: Sequence[Path] = (), *, by: str = "gate"
+) -> None:
+    """Attach a report, of the gate or `by` another judge, to the run of a version: whole as JSON, its single numbers as
+    metrics, its pictures."""
     with _speaking_to(tracking_uri) as client:
         run = str(_model_version(client, version).run_id)
-        client.log_dict(run, dict(scorecard), "gate/report.json")
+        client.log_dict(run, dict(scorecard), f"{by}/report.json")
         for file in files:
-            client.log_artifact(run, str(file), "gate")
-        numbers = _numbers(scorecard, "gate")
+            client.log_artifact(run, str(file), by)
+        numbers = _numbers(scorecard, by)
         client.log_batch(run, metrics=[Metric(name, value, 0, 0) for name, value in numbers.items()][:1000])
         if "verdict" in scorecard:
             client.set_model_version_tag(MODEL, version, "gate", str(scorecard["verdict"]))

@@ -1,10 +1,12 @@
 """Training: the stages make a candidate, MLflow remembers it; the first model of a laboratory becomes its champion."""
 
+import json
+
 from prefect import flow
 
 from ctcml.dataversions import SOURCE, anchor
 from ctcml.ledger import Draft, Ledger
-from ctcml.registry import log_training
+from ctcml.registry import log_scorecard, log_training
 from ctcml.tables import TRUTH, read_table
 from ctcml.truth import training_cells
 from ctcml.versioning import code_commit, versions
@@ -26,6 +28,15 @@ def register(root: str, tracking_uri: str) -> str:
     )
 
 
+@over_network
+def mirror_evaluation(root: str, tracking_uri: str, version: str) -> None:
+    """The candidate on steering patients; its galleries of thumbnails stay in the workspace."""
+    ws, _ = workspace_and_params(root)
+    report = json.loads(ws.evaluation.read_text())
+    drawn = [ws.pictures / "evaluation" / name for name in ("confusion.png", "mistakes.png")]
+    log_scorecard(tracking_uri, version, report, [file for file in drawn if file.exists()], by="steering")
+
+
 @local
 def write_down(root: str, version: str) -> None:
     ws, _ = workspace_and_params(root)
@@ -43,6 +54,7 @@ def training(root: str, tracking_uri: str) -> str:
     """Train where something changed and register the result; returns the version in the registry."""
     run_stages(root, ["train", "evaluate"])
     version = register(root, tracking_uri)
+    mirror_evaluation(root, tracking_uri, version)
     write_down(root, version)
     ws, _ = workspace_and_params(root)
     if not (ws.champion / "model.json").exists():

@@ -1,6 +1,6 @@
 """Fixtures that several tests share, and the table of figures that trials end with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,17 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("laboratory") / "inbox"
     simulate_laboratory(folder, patients=16, objects_per_patient=12, historic_share=0.6, ambiguous_share=0.1, seed=5)
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Two threads that wait for each other take ten times as long when another test has one of the two cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

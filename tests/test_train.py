@@ -2,7 +2,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ NUMBERS: dict[str, Any] = {
     "channel_weights": (1.0, 1.0, 1.0), "class_weights": "sqrt", "augmentation": "mild", "jitter": None, "seed": 7,
     "recipe": "asinh", "start": None,
 }  # fmt: skip
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def blobs(n: int, *, seed: int, classes: int = 3) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -55,15 +56,6 @@ def bits(trained: Trained) -> bytes:
 
 def without_seconds(trained: Trained) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in trained.history]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Two threads that wait for each other take ten times as long when another test has one of the two cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
