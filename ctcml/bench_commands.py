@@ -81,6 +81,38 @@ def bench_recipes_command(seeds: tuple[int, ...]) -> None:
     say(ablation_table(ablate(seeds, say=say)))
 
 
+@bench.command("score")
+@click.option("--thumbnails", default=23377, show_default=True, type=click.IntRange(100), help="The paper's number.")
+@click.option("--seed", default=9, show_default=True, help="Seed of the simulated cells.")
+@folder_option
+def bench_score_command(thumbnails: int, seed: int, folder: Path | None) -> None:
+    """Scoring from TIFF files and from shards against the plain way: tifffile, numpy, eager fp32.
+
+    Example: ctcml bench score --thumbnails 2000
+    """
+    from ctcml.bench_score import bench_score
+    from ctcml.measuring import table_of
+
+    with _bench_folder(folder) as place:
+        say(table_of(bench_score(Path(place), thumbnails=thumbnails, seed=seed, say=say)))
+
+
+@bench.command("train")
+@click.option("--images", default=3000, show_default=True, type=click.IntRange(100), help="Simulated thumbnails.")
+@click.option("--seed", default=5, show_default=True, help="Seed of the simulated cells.")
+@folder_option
+def bench_train_command(images: int, seed: int, folder: Path | None) -> None:
+    """Training against the plain way: fp32, NCHW, DataLoader, one image augmented after the other, same network.
+
+    Example: ctcml bench train --images 1000
+    """
+    from ctcml.bench_train import bench_train
+    from ctcml.measuring import table_of
+
+    with _bench_folder(folder) as place:
+        say(table_of(bench_train(Path(place), images=images, seed=seed, say=say)))
+
+
 def size_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What every comparison of trainings is asked for."""
     for option in (

@@ -133,6 +133,52 @@ def intake(export: Path, clinical: Path, historic: Path | None, verify: bool, ws
         say(f"{verify_data(ws, progress=estimated('samples hashed'))} cells are what the manifest says, to the byte")
 
 
+@cli.command("score")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new table: .parquet or .csv.")
+@click.option(
+    "--model", type=click.Path(path_type=Path), show_default="the workspace's champion", help="A model's folder."
+)
+@click.option("--engine", default="auto", show_default=True, help="auto, or one by name; a wrong name lists them.")
+@click.option(
+    "--page-order", help="Pages of a TIFF, such as CD45,DAPI,CK. [default: intake.page_order, or that of ACCEPT]"
+)
+@workspace_option
+def score_command(
+    path: Path, out: Path, model: Path | None, engine: str, page_order: str | None, ws: Workspace
+) -> None:
+    """Say class, probabilities and latents of every thumbnail at or below PATH, in one table.
+
+    PATH is what `ctcml intake` takes, a folder of shards or a workspace. Nothing is taken in. What cannot be scored
+    stands with its reason in OUT.refused.csv. The table holds the names of samples as they came: keep it as you keep those.
+
+    Example: ctcml score inbox/export --out scores.parquet --workspace my-lab
+    """
+    from ctcml.malloc import keep_freed_memory
+    from ctcml.scoring import score_path
+
+    keep_freed_memory()
+    done = score_path(
+        path,
+        model or ws.champion,
+        out,
+        engine=engine,
+        page_order=_page_order(page_order, ws),
+        progress=estimated("samples begun"),
+    )
+    say(f"{out}: {done}")
+
+
+def _page_order(named: str | None, ws: Workspace) -> tuple[str, ...]:
+    """The order of pages that was named, else the workspace's, else ACCEPT's."""
+    from ctcml.params import load_params
+    from ctcml.records import PLANES
+
+    if named is not None:
+        return tuple(name.strip() for name in named.split(","))
+    return load_params(ws.params).intake.page_order if ws.params.exists() else PLANES
+
+
 @cli.command("import-keras")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -178,17 +224,11 @@ def doctor_command(path: Path, clinical: Path | None, page_order: str | None, as
     import os
 
     from ctcml.doctor import document_of, examine, table_of
-    from ctcml.params import load_params
-    from ctcml.records import PLANES
 
-    if page_order is not None:
-        pages = tuple(name.strip() for name in page_order.split(","))
-    else:
-        pages = load_params(ws.params).intake.page_order if ws.params.exists() else PLANES
     aside = estimated("samples examined", every_s=2.0, to=lambda line: click.echo(line, err=True))
     report = examine(
         path,
-        page_order=pages,
+        page_order=_page_order(page_order, ws),
         clinical=clinical,
         workers=os.cpu_count() or 1,
         progress=aside if sys.stderr.isatty() else None,
