@@ -129,6 +129,7 @@ def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Tr
 
     from ctcml.augment import Jitter
     from ctcml.errors import CannotTrain
+    from ctcml.malloc import keep_freed_memory
     from ctcml.records import Role
     from ctcml.shards import read_inputs
     from ctcml.tables import TRUTH, read_table
@@ -164,6 +165,7 @@ def train(ws: Workspace, *, seed: int, image: sections.Image, train: sections.Tr
     images, labels = labelled(chosen)
     say(f"{len(labels)} thumbnails of {chosen['patient_uid'].nunique()} patients, {len(classes)} classes")
     start = ws.start if train.new_class_from == "weights" and (ws.start / "model.json").exists() else None
+    keep_freed_memory()
     curve = image.asinh_scale if image.recipe == "asinh" else 0.0
     jitter = Jitter(**train.jitter.model_dump(), asinh_scale=curve) if train.jitter.share else None
     trained = fit(
@@ -209,9 +211,11 @@ def evaluate(ws: Workspace, *, seed: int, gate: sections.Gate, counts: sections.
 def embed(ws: Workspace, *, say: Say) -> None:
     """Write latents, probabilities and reconstruction errors of every thumbnail by the champion."""
     from ctcml.embed import load_scorer, score
+    from ctcml.malloc import keep_freed_memory
     from ctcml.shards import read_inputs, sample_uids
     from ctcml.tables import EMBEDDING, write_table
 
+    keep_freed_memory()
     scorer = load_scorer(ws.champion)
     image = json.loads((ws.champion / "model.json").read_text())["image"]
     folder = fresh_folder(ws.embeddings)
