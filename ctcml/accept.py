@@ -149,11 +149,12 @@ def _tiff_names(folder: Path) -> list[str]:
 
 
 def read_sample(
-    sample: ExportedSample, *, page_order: tuple[str, ...] = PLANES
+    sample: ExportedSample, *, page_order: tuple[str, ...] = PLANES, pixels_only: bool = False
 ) -> tuple[list[RawThumbnail], list[Refused]]:
     """Read all thumbnails of a sample in order of object index, and say which files were refused.
 
     `page_order` names the pages of the source from the first on; a page beyond it is `FITC` (the fourth) or `extra<n>`.
+    With `pixels_only` neither masks nor the feature table are opened.
     Raises `BadInput` only when `page_order` itself lacks CD45, DAPI or CK.
     """
     checked_page_order(page_order)
@@ -169,7 +170,7 @@ def read_sample(
             continue
         mask = None
         try:
-            mask = _read_mask(mask_name, sample.folder, decoded) if mask_name else None
+            mask = _read_mask(mask_name, sample.folder, decoded) if mask_name and not pixels_only else None
         except UnfitFileError as unfit:
             refused.append(Refused(file=mask_name, reason=f"{unfit}; the thumbnail is kept without a mask"))
         names = RGB_ORDER if decoded.rgb else page_names(page_order, len(decoded.pixels))
@@ -189,7 +190,7 @@ def read_sample(
                 lossy=decoded.lossy,
             )
         )
-    if sample.feature_table is not None:
+    if sample.feature_table is not None and not pixels_only:
         thumbnails, more = _joined(thumbnails, sample.feature_table, last_index=max(files, default=0))
         refused += more
     return thumbnails, refused

@@ -183,7 +183,7 @@ def prepare(job: Job, way: Way, *, workers: int = 1) -> Prepared:
         if isinstance(job, StoredSample):
             cell_uids, images = read_inputs(job.shards, [job.sample_id], **way.image)
             return Prepared(sample=job.sample_id, names=cell_uids, images=images, refused=[])
-        found, refused = read_source(job, page_order=way.page_order, workers=workers)
+        found, refused = read_source(job, page_order=way.page_order, workers=workers, pixels_only=True)
         given = way.image["recipe"] == "given"
         fitting = [one for one in found if bool(one.recipe) == given]
         refused += [_unfit(one, way.image["recipe"]) for one in found if bool(one.recipe) != given]

@@ -69,16 +69,16 @@ def _listed_once(
 
 
 def read_source(
-    source: Source, *, page_order: tuple[str, ...], workers: int = 1
+    source: Source, *, page_order: tuple[str, ...], workers: int = 1, pixels_only: bool = False
 ) -> tuple[list[RawThumbnail], list[Refused]]:
     """Read all thumbnails of a sample and say what was refused.
 
     `page_order` names the pages of an export's or a listed TIFF; arrays and cartridges say their own. `workers` processes
-    share a cartridge; any other sample is read by one. Raises `BadInput` only for an impossible `page_order`.
+    share a cartridge; any other sample is read by one. With `pixels_only` an export's masks and features stay unread. Raises `BadInput` only for an impossible `page_order`.
     """
     match source:
         case ExportedSample():
-            return accept.read_sample(source, page_order=page_order)
+            return accept.read_sample(source, page_order=page_order, pixels_only=pixels_only)
         case ListedSample():
             return folders.read_sample(source, page_order=page_order)
         case ArraySample():

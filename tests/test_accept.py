@@ -661,3 +661,15 @@ def test_a_damaged_byte_never_raises(tmp_path_factory, at, flipped):
     (folder / "1_thumb.tif").write_bytes(content)
     thumbnails, refused = read_sample(ExportedSample(sample_id="x", folder=folder, feature_table=None))
     assert len(thumbnails) + len(refused) == 1
+
+
+def test_pixels_alone_are_the_same_and_what_is_wrong_with_mask_and_table_is_not_looked_at(tmp_path):
+    folder = export(tmp_path)
+    next(folder.glob("*_1_segm.tif")).write_bytes(b"no mask")
+    sample = find_samples(tmp_path)[0]
+    (whole, refused), (alone, none) = read_sample(sample), read_sample(sample, pixels_only=True)
+    assert len(refused) == 1
+    assert none == []
+    assert [one.object_index for one in alone] == [one.object_index for one in whole]
+    assert all((one.pixels == other.pixels).all() for one, other in zip(alone, whole, strict=True))
+    assert {one.mask for one in alone} == {None}
