@@ -409,7 +409,7 @@ def main() -> None:
         click.echo(f"ctcml: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise
         click.echo(
             f"ctcml: {error.filename or 'disk'}: {error.strerror}; make room or mend the rights and run it again",

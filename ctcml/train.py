@@ -6,6 +6,7 @@ The loss is that of `ctcml/loss.py`. The standard CNN has nothing to rebuild, so
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +63,18 @@ class Trained:
     card: dict[str, Any]
 
 
+@contextmanager
+def _memory_of_gpu_named() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise CannotTrain(
+            "the GPU ran out of memory, the last checkpoint is kept; set a smaller batch_size (or a larger double_every) in "
+            "params.yaml, or train.device to cpu"
+        ) from None
+
+
+@_memory_of_gpu_named()
 def train(
     images: Images,
     labels: Labels,
@@ -125,9 +138,7 @@ def train(
     checkpoint = checkpoints / f"{run_key(numbers, [images, labels, *(steering or ())])}.safetensors"
 
     def fresh_optimizer() -> torch.optim.Optimizer:
-        return make_optimizer(
-            optimizer, model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay
-        )  # without a past
+        return make_optimizer(optimizer, model.parameters(), learning_rate=learning_rate, weight_decay=weight_decay)
 
     course = Course(model, fresh_optimizer())
     resume(course, checkpoint)
@@ -251,19 +262,13 @@ def _epoch(stepper: Stepper, batches: Iterator[tuple[Tensor, Tensor]], rates: Se
     began, seen, model = time.perf_counter(), 0, stepper.model
     told = nothing_told(model.n_classes, model.output.weight.device)
     model.train()
-    try:
-        for number, (rate, (x, targets)) in enumerate(zip(rates, batches, strict=True), start=1):
-            told.add(stepper.step(x, targets, rate))
-            seen += len(x)
-            if (number % LOOK_EVERY == 0 or number == len(rates)) and not bool(told.sums.isfinite().all()):
-                raise CannotTrain(
-                    f"the loss is not finite at beta {stepper.loss.beta:g}; set a smaller learning_rate in params.yaml"
-                )
-    except torch.OutOfMemoryError:
-        raise CannotTrain(
-            f"the GPU ran out of memory at {len(targets)} images a step; set a smaller batch_size or double_every in "
-            "params.yaml, or train.device to cpu"
-        ) from None
+    for number, (rate, (x, targets)) in enumerate(zip(rates, batches, strict=True), start=1):
+        told.add(stepper.step(x, targets, rate))
+        seen += len(x)
+        if (number % LOOK_EVERY == 0 or number == len(rates)) and not bool(told.sums.isfinite().all()):
+            raise CannotTrain(
+                f"the loss is not finite at beta {stepper.loss.beta:g}; set a smaller learning_rate in params.yaml"
+            )
     means = dict(zip(SUMS, (told.sums / seen).tolist(), strict=True))
     classifying, sse, energy = (means.pop(name) for name in ("classifying", "sse", "energy"))
     of_decoder = {}
