@@ -25,6 +25,8 @@ trials: setup  ## the heavy trials, beyond the small sample of each in the tests
 	@$(BIN)/python -m pytest -m trial -o addopts="" tests
 	@$(BIN)/ctcml bench intake
 	@$(BIN)/ctcml bench cartridge
+	@$(BIN)/ctcml bench train
+	@$(BIN)/ctcml bench score
 
 check: test
 
