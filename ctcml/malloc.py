@@ -3,7 +3,8 @@
 torch asks for each layer's output anew, 26 MB for the first one at batch 64, and frees it a millisecond later. glibc takes
 pieces of that size from the system and returns them at once, so every layer of every batch begins with pages that the
 kernel must first fill with zeros. Measured on one core, batch 64, channels last: 12,000 page faults a batch become none,
-1,450 thumbnails/s become 2,840. ONNX Runtime and bf16 keep their own memory and gain nothing.
+1,450 thumbnails/s become 2,840; an image costs the AE-CNN's training 2.07 ms instead of 2.38. ONNX Runtime and scoring in
+bf16 keep their own memory and gain nothing.
 """
 
 import ctypes

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, max_pool2d, pixel_shuffle, relu
+from torch.nn.functional import conv_transpose2d, max_pool2d, relu
 
 from ctcml.errors import BrokenRecord
 from ctcml.tables import atomic_path
@@ -56,7 +56,7 @@ class StandardCNN(nn.Module):
     def to_latent(self, x: Tensor) -> Tensor:
         """Images (N, 3, 80, 80) in 0..1 -> latents (N, 50), without an activation."""
         for convolution in self.convolutions:  # (N, 16, 40, 40), (N, 32, 20, 20), (N, 64, 10, 10)
-            x = max_pool2d(relu(convolution(x)), 2)
+            x = relu(max_pool2d(convolution(x), 2))  # the same as pooling after ReLU, on a quarter of the pixels
         latent: Tensor = self.latent(relu(self.dense(x.flatten(1))))
         return latent
 
@@ -71,22 +71,17 @@ class DoublingConv2d(nn.Conv2d):
 
     After doubling, a row of the large map is made from only two rows of the small one: an even row 2i from (i-1, i)
     with weights (w0, w1 + w2), an odd row 2i+1 from (i, i+1) with (w0 + w1, w2); columns alike. So each output pixel
-    needs 4 products instead of 9, for the four (row, column) parities at once, and the result is the same.
+    needs 4 products instead of 9, and the result is the same. Seen from a small pixel, it adds to 4 x 4 large ones, with
+    the rows w2, w1 + w2, w0 + w1, w0 of the kernel: a transposed convolution of stride 2.
     """
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__(channels, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        fold = self.weight.new_tensor(
-            [[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]]
-        )  # parity, tap, row of the kernel
-        folded = torch.einsum("apk,bql,oikl->oabipq", fold, fold, self.weight).reshape(4 * self.out_channels, -1, 2, 2)
-        bias = None if self.bias is None else self.bias.repeat_interleave(4)
-        y = conv2d(x, folded, bias, padding=1)  # (N, O * 4, H + 1, W + 1)
-        parities = [y[:, 2 * a + b :: 4, a : a + height, b : b + width] for a in (0, 1) for b in (0, 1)]
-        return pixel_shuffle(torch.stack(parities, 2).flatten(1, 2), 2)
+        fold = self.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # large row, small row
+        kernel = torch.einsum("pk,ql,oikl->iopq", fold, fold, self.weight)
+        return conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
 
 
 class AECNN(StandardCNN):

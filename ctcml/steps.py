@@ -79,7 +79,8 @@ class Stepper:
         with torch.no_grad():
             sse = nothing if drawn is None else (drawn.sigmoid() - x).square().sum((1, 2, 3))
             right, norm = logits.argmax(1) == targets, latent.norm(dim=1)
-            sizes = (losses, rebuilding, entropy, norm, right, classifying, sse, x.square().sum((1, 2, 3)))
+            energy = nothing if drawn is None else x.square().sum((1, 2, 3))
+            sizes = (losses, rebuilding, entropy, norm, right, classifying, sse, energy)
             sums = torch.stack([size.detach().sum().to(_widest(x.device)) for size in sizes])
             hidden = hidden.detach().float()
             return Told(sums, hidden.amin(0), hidden.amax(0))

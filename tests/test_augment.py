@@ -2,8 +2,9 @@ from typing import get_args
 
 import pytest
 import torch
+from torch.nn.functional import affine_grid
 
-from ctcml.augment import Jitter, Kind, augment, moved_by_index, moved_by_strides
+from ctcml.augment import Jitter, Kind, _grid, augment, moved_by_index, moved_by_strides
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -134,3 +135,9 @@ def test_the_blur_spreads_a_point_and_keeps_its_light() -> None:
     after = blur.apply(point, dice())
     torch.testing.assert_close(after.sum((2, 3)), point.sum((2, 3)), atol=1e-3, rtol=0)
     assert float(after[:, :, 40, 40].min()) < 0.2
+
+
+def test_our_grid_of_poses_is_torchs_own() -> None:
+    poses = torch.randn(5, 2, 3, generator=dice())
+    theirs = affine_grid(poses, [5, 3, 80, 60], align_corners=False)
+    torch.testing.assert_close(_grid(poses, 80, 60), theirs, atol=1e-5, rtol=1e-5)
