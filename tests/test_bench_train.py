@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ctcml.bench_train import (
     OURS_MILD,
@@ -21,6 +22,7 @@ def took(seconds: float, cpu: float) -> Timed:
     return Timed(epochs=[9.0, seconds, 8.0], cpu=[9.0, cpu, 0.1], beside=0.5, peak_mb=500.0)
 
 
+@pytest.mark.trial
 def test_every_way_trains_a_network_of_the_same_size_and_tells_each_epoch(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.random.default_rng(1).integers(0, 255, (6, 80, 80, 3), np.uint8))
     np.save(tmp_path / "labels.npy", np.arange(6))

@@ -1,7 +1,4 @@
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -119,23 +116,6 @@ def test_a_run_that_stopped_after_any_epoch_ends_with_the_very_same_bits(
     assert all(
         np.array_equal(picture, whole.reconstructions[beta]) for beta, picture in resumed.reconstructions.items()
     )
-
-
-def test_a_process_killed_in_the_middle_of_an_epoch_is_continued_to_the_very_same_bits(
-    whole: Trained, tmp_path: Path
-) -> None:
-    code = (
-        f"import torch; torch.set_num_threads({torch.get_num_threads()})\n"
-        f"from tests.test_train import Path, run\nrun(Path({str(tmp_path)!r}))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*.safetensors")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    assert list(tmp_path.glob("*.safetensors")), "the run wrote no checkpoint"
-    assert bits(run(tmp_path)) == bits(whole)
 
 
 def test_a_checkpoint_is_not_used_for_a_run_with_other_numbers_or_other_images(tmp_path: Path) -> None:

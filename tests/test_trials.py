@@ -91,7 +91,11 @@ def test_a_killed_bench_goes_on_where_it_stopped_and_does_nothing_twice(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "complaint"), [("diverges", "the loss is not finite"), ("is killed", "set fewer workers than 1")]
+    ("name", "complaint"),
+    [
+        pytest.param("diverges", "the loss is not finite", marks=pytest.mark.trial),
+        ("is killed", "set fewer workers than 1"),
+    ],
 )
 def test_a_trial_that_fails_is_told_in_one_line_and_what_had_ended_is_kept(
     tmp_path: Path, name: str, complaint: str
