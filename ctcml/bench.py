@@ -123,7 +123,6 @@ OURS_CARTRIDGE = """
 import os, sys
 from pathlib import Path
 import pandas as pd
-
 from ctcml.cartridges import find_samples, layout_of, read_sample
 from ctcml.cartridges_in_silico import HEIGHT_PX, WIDTH_PX
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """`ctcml bench …`: each command measures one of our ways beside what a user would do instead."""
 
+import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ctcml.measuring import Figure, table_of
 from ctcml.telling import say
 
 
@@ -17,14 +20,15 @@ def bench() -> None:
     """
 
 
-def _bench_folder(folder: Path | None) -> Any:
-    import tempfile
-    from contextlib import nullcontext
-
+def _tell(run: Callable[..., list[Figure]], folder: Path | None, **numbers: int) -> None:
+    """Run a bench in a new folder, a temporary one where none is named, and tell its table."""
     if folder is None:
-        return tempfile.TemporaryDirectory(prefix="ctcml-bench-")
-    folder.mkdir(parents=True)
-    return nullcontext(str(folder))
+        place: AbstractContextManager[str | Path] = tempfile.TemporaryDirectory(prefix="ctcml-bench-")
+    else:
+        folder.mkdir(parents=True)
+        place = nullcontext(folder)
+    with place as where:
+        say(table_of(run(Path(where), say=say, **numbers)))
 
 
 folder_option = click.option(
@@ -46,10 +50,8 @@ def bench_intake_command(samples: int, objects: int, seed: int, folder: Path | N
     Example: ctcml bench intake --samples 30
     """
     from ctcml.bench import bench_intake
-    from ctcml.measuring import table_of
 
-    with _bench_folder(folder) as place:
-        say(table_of(bench_intake(Path(place), samples=samples, objects=objects, seed=seed, say=say)))
+    _tell(bench_intake, folder, samples=samples, objects=objects, seed=seed)
 
 
 @bench.command("cartridge")
@@ -61,10 +63,8 @@ def bench_cartridge_command(seed: int, folder: Path | None) -> None:
     Example: ctcml bench cartridge --seed 13
     """
     from ctcml.bench import bench_cartridge
-    from ctcml.measuring import table_of
 
-    with _bench_folder(folder) as place:
-        say(table_of(bench_cartridge(Path(place), seed=seed, say=say)))
+    _tell(bench_cartridge, folder, seed=seed)
 
 
 @bench.command("recipes")
@@ -91,10 +91,8 @@ def bench_score_command(thumbnails: int, seed: int, folder: Path | None) -> None
     Example: ctcml bench score --thumbnails 2000
     """
     from ctcml.bench_score import bench_score
-    from ctcml.measuring import table_of
 
-    with _bench_folder(folder) as place:
-        say(table_of(bench_score(Path(place), thumbnails=thumbnails, seed=seed, say=say)))
+    _tell(bench_score, folder, thumbnails=thumbnails, seed=seed)
 
 
 @bench.command("train")
@@ -107,10 +105,8 @@ def bench_train_command(images: int, seed: int, folder: Path | None) -> None:
     Example: ctcml bench train --images 1000
     """
     from ctcml.bench_train import bench_train
-    from ctcml.measuring import table_of
 
-    with _bench_folder(folder) as place:
-        say(table_of(bench_train(Path(place), images=images, seed=seed, say=say)))
+    _tell(bench_train, folder, images=images, seed=seed)
 
 
 def size_options(command: Callable[..., Any]) -> Callable[..., Any]:

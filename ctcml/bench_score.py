@@ -18,8 +18,9 @@ import torch
 from ctcml.cells_in_silico import KINDS
 from ctcml.measuring import Figure, Measured, run_measured
 from ctcml.model import ARCHITECTURE, initialise, make_model, save_weights
+from ctcml.packing import to_packed
 from ctcml.records import PLANES
-from ctcml.shards import Packed, pack_shard
+from ctcml.shards import pack_shard
 from ctcml.simulate import simulate_laboratory
 from ctcml.sources import find_sources, folder_of, read_source
 
@@ -203,16 +204,7 @@ def write_shards(export: Path, shards: Path) -> None:
     """Pack an export as shards, under its own names."""
     for source in find_sources(export)[0]:
         thumbnails = [
-            Packed(
-                cell_uid=f"{one.sample_id}-{one.object_index}",
-                sample_uid=one.sample_id,
-                object_index=one.object_index,
-                planes=one.planes,
-                pixels=one.pixels,
-                mask=one.mask,
-                source_bit_depth=one.source_bit_depth,
-                source_order=one.source_order,
-            )
+            to_packed(one, cell_uid=f"{one.sample_id}-{one.object_index}", sample_uid=one.sample_id)
             for one in read_source(source, page_order=PLANES)[0]
         ]
         pack_shard(thumbnails, shards / f"{source.sample_id}.parquet")

@@ -25,7 +25,7 @@ from torch import Tensor
 from ctcml.arrays import PUBLISHED_CLASSES, PUBLISHED_ORDER
 from ctcml.errors import BadInput
 from ctcml.images import SIZE
-from ctcml.model import AECNN, ARCHITECTURE, LATENT, StandardCNN, make_model, save_weights
+from ctcml.model import AECNN, ARCHITECTURE, INPUT, LATENT, StandardCNN, make_model, save_weights
 from ctcml.records import PLANES
 from ctcml.tables import atomic_path
 from ctcml.thumbnails import UnfitFileError, in_our_order, one_line, read_bytes
@@ -74,7 +74,7 @@ def write_keras_model(path: Path, folder: Path, *, background_percentile: float)
     digest = save_weights(model, folder / "weights.safetensors")
     card = {
         "architecture": ARCHITECTURE["autoencoder" if isinstance(model, AECNN) else "standard"],
-        "input": f"{SIZE}x{SIZE}x{len(PLANES)} uint8 {','.join(PLANES)}",
+        "input": INPUT,
         "classes": list(classes),
         "hidden": model.hidden_activation,
         "recipe": "paper",

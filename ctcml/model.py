@@ -20,6 +20,7 @@ from ctcml.errors import BrokenRecord
 from ctcml.tables import atomic_path
 
 LATENT = 50
+INPUT = "80x80x3 uint8 CD45,DAPI,CK"  # what every model takes, said in its card
 Hidden = Literal["linear", "relu"]
 Network = Literal["autoencoder", "standard"]
 ARCHITECTURE: dict[Network, str] = {"autoencoder": "AE-CNN", "standard": "standard CNN"}  # the paper's names

@@ -184,28 +184,30 @@ def _compare(
     return new, changed
 
 
+def to_packed(one: RawThumbnail, *, cell_uid: str, sample_uid: str) -> Packed:
+    """A thumbnail as a shard holds it, under the names that it gets there."""
+    return Packed(
+        cell_uid=cell_uid,
+        sample_uid=sample_uid,
+        object_index=one.object_index,
+        planes=one.planes,
+        pixels=one.pixels,
+        mask=one.mask,
+        source_bit_depth=one.source_bit_depth,
+        source_order=one.source_order,
+        restore_low=one.restore_low,
+        restore_high=one.restore_high,
+        recipe=one.recipe,
+    )
+
+
 def _write(job: PackingJob, new: Sequence[RawThumbnail], uid_of: Mapping[int, str]) -> None:
     # The first place without a manifest: where one was lost, its cells are written there again, and no other is touched.
     names = (
         f"{job.sample_uid}.parquet" if number == 1 else f"{job.sample_uid}-{number}.parquet" for number in count(1)
     )
     name = next(name for name in names if not (job.ws.manifest / name).exists())
-    packed = [
-        Packed(
-            cell_uid=uid_of[one.object_index],
-            sample_uid=job.sample_uid,
-            object_index=one.object_index,
-            planes=one.planes,
-            pixels=one.pixels,
-            mask=one.mask,
-            source_bit_depth=one.source_bit_depth,
-            source_order=one.source_order,
-            restore_low=one.restore_low,
-            restore_high=one.restore_high,
-            recipe=one.recipe,
-        )
-        for one in new
-    ]
+    packed = [to_packed(one, cell_uid=uid_of[one.object_index], sample_uid=job.sample_uid) for one in new]
     shard = job.ws.shards / name
     shard.unlink(missing_ok=True)  # left by a crash before its manifest: it never counted
     shard_sha256 = pack_shard(packed, shard)

@@ -125,11 +125,3 @@ def nothing_told(n_classes: int, device: torch.device) -> Told:
 
 def _widest(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 on this device."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    capabilities = torch.cpu.get_capabilities()
-    return device.type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

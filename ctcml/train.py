@@ -20,6 +20,7 @@ from torch import Tensor
 from ctcml.augment import Jitter, augment
 from ctcml.augment import Kind as Augmentation
 from ctcml.checkpoints import Course, resume, run_key, store
+from ctcml.devices import fast_bf16
 from ctcml.diagnosis import ailments
 from ctcml.errors import CannotTrain
 from ctcml.learning_pictures import learning_curves, rebuilt_sheet
@@ -27,6 +28,7 @@ from ctcml.loss import Loss, Reconstruction
 from ctcml.model import (
     AECNN,
     ARCHITECTURE,
+    INPUT,
     Hidden,
     Network,
     StandardCNN,
@@ -38,7 +40,7 @@ from ctcml.model import (
     set_output_bias,
 )
 from ctcml.optimizers import Kind, batch_size_of, make_optimizer, rates_of
-from ctcml.steps import SUMS, Stepper, fast_bf16, nothing_told
+from ctcml.steps import SUMS, Stepper, nothing_told
 from ctcml.tables import atomic_path
 
 Images = NDArray[np.uint8]  # (N, 80, 80, 3)
@@ -48,7 +50,6 @@ Progress = Callable[[str], None]  # takes one line for a person, after each epoc
 ClassWeights = Literal["sqrt", "none"]
 OutputBias = Literal["mean_pixel", "zero"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-INPUT = "80x80x3 uint8 CD45,DAPI,CK"
 LOOK_EVERY = 50  # steps after which the sums are looked at: each look makes a GPU wait
 
 

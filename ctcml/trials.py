@@ -46,7 +46,7 @@ SETS: Mapping[int, tuple[str, ...]] = {
 FIGURES = ("accuracy", "balanced_accuracy", "ctc_sensitivity", "ctc_specificity")  # of a scorecard
 # Modules that decide the result of a trial: when one changes, trials that are done are done again.
 CODE = (
-    "augment", "cells_in_silico", "drawn_cells", "frames_in_silico", "images", "instruments_in_silico", "loss", "model",
+    "augment", "cells_in_silico", "devices", "drawn_cells", "frames_in_silico", "images", "instruments_in_silico", "loss", "model",
     "optimizers", "scorecard", "steps", "train", "trials",
 )  # fmt: skip
 

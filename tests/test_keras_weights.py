@@ -204,7 +204,7 @@ def test_the_folder_opens_like_a_model_that_we_trained(tmp_path: Path, decoder: 
     assert isinstance(model, AECNN) == decoder
     for found, wanted in zip(seen_by(model)[:2], seen_by(read_keras(path)[0])[:2], strict=True):
         np.testing.assert_array_equal(found, wanted)
-    assert card["input"] == train.INPUT
+    assert card["input"] == "80x80x3 uint8 CD45,DAPI,CK"
     assert card["source_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert card["image"] == {"recipe": "paper", "background_percentile": 10.0, "asinh_scale": 60.0}
     scorer = load_scorer(tmp_path / "model")
