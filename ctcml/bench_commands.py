@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ctcml.errors import BadInput
 from ctcml.measuring import Figure, table_of
 from ctcml.telling import say
 
@@ -24,6 +25,8 @@ def _tell(run: Callable[..., list[Figure]], folder: Path | None, **numbers: int)
     """Run a bench in a new folder, a temporary one where none is named, and tell its table."""
     if folder is None:
         place: AbstractContextManager[str | Path] = tempfile.TemporaryDirectory(prefix="ctcml-bench-")
+    elif folder.exists():
+        raise BadInput(f"{folder}: expected a folder that is not there yet; name another")
     else:
         folder.mkdir(parents=True)
         place = nullcontext(folder)

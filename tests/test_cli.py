@@ -120,3 +120,7 @@ def test_a_changed_ledger_is_noticed(lab: Path) -> None:
 def test_an_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
     assert ctcml("conjure", cwd=tmp_path).returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bench_is_not_written_into_a_folder_that_is_there(tmp_path: Path) -> None:
+    refused("bench", "score", "--folder", ".", cwd=tmp_path, says="expected a folder that is not there yet")
