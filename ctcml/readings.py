@@ -34,9 +34,10 @@ def settle(
     """Sort cells into settled, contested and waiting (cell_uids that lack a second reader), each by cell_uid.
 
     An exact match of two different readers settles a cell. With "adjudicate" a mismatch waits for the adjudicator's
-    reading; with "paper" mismatches are left out, as published. A reader's later occasion (a hidden repeat) never
-    counts as the second reader. `new:<class>` and `<class>` are one label, because a class may be accepted between
-    two readings; the settled label keeps `new:` only if nobody used the accepted class.
+    reading; with "paper" mismatches are left out, as published. Only the occasion on which a cell was first read
+    counts: what is read again (a hidden repeat, a doubtful label), by whomever, changes nothing. `new:<class>` and
+    `<class>` are one label, because a class may be accepted between two readings; the settled label keeps `new:` only
+    if nobody used the accepted class.
 
     Raises `ProtocolBreach` if one reader read a cell twice on one occasion, if more than two readers read it, if it was
     read for two purposes, or if its adjudicator was one of its readers.
@@ -154,13 +155,17 @@ def _plain(reading: Reading) -> str:
 
 
 def _by_cell(readings: Iterable[Reading]) -> dict[str, list[Reading]]:
-    """The first reading of each reader, by cell, readers in order of name; the protocol is checked on the way."""
+    """The readings of each cell's first occasion, readers in order of name; the protocol is checked on the way."""
     cells: dict[str, dict[str, Reading]] = {}
     occasions: dict[tuple[str, str, str], Reading] = {}
+    first: dict[str, str] = {}
+    purposes: dict[str, set[Purpose]] = {}
     for reading in readings:
         earlier = occasions.setdefault((reading.cell_uid, reading.reader, reading.occasion), reading)
         if earlier == reading:
-            cells.setdefault(reading.cell_uid, {}).setdefault(reading.reader, reading)
+            purposes.setdefault(reading.cell_uid, set()).add(reading.purpose)
+            if first.setdefault(reading.cell_uid, reading.occasion) == reading.occasion:
+                cells.setdefault(reading.cell_uid, {})[reading.reader] = reading
         else:
             raise ProtocolBreach(
                 f"cell {reading.cell_uid}: reader {reading.reader!r} read it twice on occasion {reading.occasion!r} "
@@ -171,7 +176,7 @@ def _by_cell(readings: Iterable[Reading]) -> dict[str, list[Reading]]:
             raise ProtocolBreach(
                 f"cell {cell_uid}: read by {sorted(by_reader)}, expected two readers; a third is an adjudicator"
             )
-        if len({reading.purpose for reading in by_reader.values()}) > 1:
+        if len(purposes[cell_uid]) > 1:
             raise ProtocolBreach(
                 f"cell {cell_uid}: read for training and for evaluation; a cell serves one purpose, withdraw a reading"
             )

@@ -16,7 +16,7 @@ class Round:
 
     settled: int
     contested: tuple[Contested, ...]  # the adjudicator has not spoken yet
-    waiting: tuple[str, ...]  # queued cell_uids that lack one reader or both
+    waiting: tuple[str, ...]  # queued cell_uids that lack one reader or both, on whatever occasion they were queued
     unnamed: int  # agreed, but on a class that too few cells have been given
     new_classes: tuple[CellClass, ...]
 
@@ -42,10 +42,13 @@ def settle_readings(
         rule=rule,
         adjudications=[one for one in readings if one.reader == adjudicator],
     )
-    readers_of: dict[str, set[str]] = {event.body["cell_uid"]: set() for event in events if event.kind == "queued"}
+    # A cell that was read before is waited for again when it is queued again.
+    readers_of: dict[tuple[str, str], set[str]] = {
+        (event.body["cell_uid"], event.body["occasion"]): set() for event in events if event.kind == "queued"
+    }
     for one in readings:
         if one.reader != adjudicator:
-            readers_of.setdefault(one.cell_uid, set()).add(one.reader)
+            readers_of.setdefault((one.cell_uid, one.occasion), set()).add(one.reader)
     registered = {event.body["class_id"] for event in events if event.kind == "class_added"}
     names = {
         event.body["label"].removeprefix(NEW_PREFIX): event.body["name"]
@@ -85,7 +88,7 @@ def settle_readings(
     return Round(
         settled=len(fresh),
         contested=tuple(contested),
-        waiting=tuple(cell for cell, readers in readers_of.items() if len(readers) < 2),
+        waiting=tuple(cell for (cell, _), readers in readers_of.items() if len(readers) < 2),
         unnamed=sum(label not in registered for label in labels.values()),
         new_classes=tuple(proposed),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ctcml.ledger import Draft, Ledger
+from ctcml.queries import not_asked_before
 from ctcml.records import CellClass
 from ctcml.shards import read_pixels
 from ctcml.tables import MANIFEST, read_folder
@@ -65,8 +66,13 @@ def queue_of(ws: Workspace, reader: str) -> tuple[ReadingQueue, Path]:
 
 
 def open_round(ledger: Ledger, queue: pd.DataFrame, *, occasion: str, now: datetime) -> int:
-    """Write down which cells are to be read and why; cells that were queued before are passed over."""
-    known = {event.body["cell_uid"] for event in ledger.events("queued")}
+    """Write down which cells are to be read and why; what was asked before is passed over.
+
+    A cell that was read comes through once as a hidden repeat and once as a doubtful label, under a new occasion: the
+    readers cannot tell it from others. On one occasion no cell is read twice.
+    """
+    bodies = [event.body for event in ledger.events("queued")]
+    here = {body["cell_uid"] for body in bodies if body["occasion"] == occasion}
     drafts = [
         Draft(
             kind="queued",
@@ -74,8 +80,8 @@ def open_round(ledger: Ledger, queue: pd.DataFrame, *, occasion: str, now: datet
             why=row.reason,
             body={"cell_uid": row.cell_uid, "purpose": row.purpose, "reason": row.reason, "occasion": occasion},
         )
-        for row in queue.itertuples()
-        if row.cell_uid not in known
+        for row in not_asked_before(queue, bodies).itertuples()
+        if row.cell_uid not in here
     ]
     if drafts:
         ledger.append(drafts, now=now)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, chi2, gamma
 
-from ctcml.counts import concentration, count_cells, counted_cells
+from ctcml.counts import CellsInTube, cells_in_tube, count_cells, counted_cells, number_of_cells
 from ctcml.errors import BadInput
 from ctcml.tables import CLINICAL, COUNTS, check
 
@@ -35,7 +35,13 @@ def clinical(*samples: str, cancer_type: str = "breast", blood_volume_ml: float 
     return table.assign(sample_kind="patient", cancer_type=cancer_type, blood_volume_ml=blood_volume_ml)
 
 
-def count(cells: pd.DataFrame, samples: pd.DataFrame | None = None) -> pd.DataFrame:
+EXACT: dict[str, Any] = {
+    "temperature": 1.0, "usual": {"ctc": 0.5, "wbc": 0.5}, "spread": {"ctc": 0.0, "wbc": 0.0},
+    "frequency_events": 1e12, "reading_error": 0.0,
+}  # fmt: skip
+
+
+def count(cells: pd.DataFrame, samples: pd.DataFrame | None = None, **errors: Any) -> pd.DataFrame:
     found = count_cells(
         cells,
         clinical(*sorted(set(cells["sample_uid"]))) if samples is None else samples,
@@ -44,6 +50,7 @@ def count(cells: pd.DataFrame, samples: pd.DataFrame | None = None) -> pd.DataFr
         interval=0.95,
         cutoffs={"breast": 5},
         exploratory_cutoffs={"lung": 5},
+        **EXACT | errors,
     )
     check(found, COUNTS, "counts")
     return found
@@ -81,27 +88,67 @@ def test_counts_are_given_per_tube_of_7_5_ml() -> None:
     assert found["low"] < 2 < found["high"] < 6
 
 
+def sure_or_not(chances: Sequence[float] | np.ndarray, **errors: float) -> CellsInTube:
+    """What is known of one count, all of whose events are at stake."""
+    row = np.asarray(chances, dtype=float)[None]
+    return cells_in_tube(row, np.ones_like(row, dtype=bool), **errors)
+
+
 def test_sure_cells_have_the_poisson_interval_of_their_number() -> None:
     """Jeffreys limits of a Poisson mean, gamma(k + 1/2), lie inside the exact ones of Garwood (1936) but near them."""
     for cells in (1, 5, 40):
-        known = concentration(np.ones(cells))
-        low, high = known.quantile(0.025), known.quantile(0.975)
-        assert low == pytest.approx(gamma.ppf(0.025, cells + 0.5), abs=1e-3)
+        known = sure_or_not(np.ones(cells))
+        low, high = known.concentration_quantile(0.025)[0], known.concentration_quantile(0.975)[0]
+        assert low == pytest.approx(gamma.ppf(0.025, cells + 0.5), abs=1e-6)
+        assert high == pytest.approx(gamma.ppf(0.975, cells + 0.5), abs=1e-6)
         assert chi2.ppf(0.025, 2 * cells) / 2 < low < cells < high < chi2.ppf(0.975, 2 * cells + 2) / 2
+        assert known.quantile(0.025) == known.quantile(0.975) == cells
 
 
 def test_the_number_of_real_cells_follows_the_poisson_binomial_distribution() -> None:
-    known = concentration(np.full(30, 0.3))
-    assert known.weights == pytest.approx(binom.pmf(known.first + np.arange(len(known.weights)), 30, 0.3), abs=1e-9)
+    assert number_of_cells(np.full(30, 0.3)) == pytest.approx(binom.pmf(np.arange(31), 30, 0.3), abs=1e-12)
+    # 300 events are cut into blocks and joined again.
+    assert number_of_cells(np.full((2, 300), 0.3))[1] == pytest.approx(binom.pmf(np.arange(301), 300, 0.3), abs=1e-12)
+    assert number_of_cells(np.empty((4, 0))).tolist() == [[1.0]] * 4
 
 
 def test_many_events_cost_little_and_lose_no_mass() -> None:
     chances = np.random.default_rng(0).beta(0.05, 2, 5000)
-    known = concentration(chances)
-    numbers = known.first + np.arange(len(known.weights))
-    assert known.weights @ numbers == pytest.approx(chances.sum(), rel=1e-6)
-    variance = known.weights @ numbers**2 - (known.weights @ numbers) ** 2
+    weights = sure_or_not(chances).weights[0]
+    numbers = np.arange(len(weights))
+    assert weights @ numbers == pytest.approx(chances.sum(), rel=1e-6)
+    variance = weights @ numbers**2 - (weights @ numbers) ** 2
     assert variance == pytest.approx((chances * (1 - chances)).sum(), rel=1e-4)
+
+
+def test_the_concentration_is_a_gamma_mixture_over_the_numbers_of_cells() -> None:
+    known = sure_or_not(np.linspace(0.01, 0.99, 40), spread=0.7)
+    at = np.array([18.0])
+    expected = known.weights[0] @ gamma.cdf(at, np.arange(known.weights.shape[1]) + 0.5)
+    assert known.concentration_below(at)[0] == pytest.approx(expected, abs=1e-12)
+    assert known.concentration_below(known.concentration_quantile(0.3))[0] == pytest.approx(0.3, abs=1e-9)
+
+
+def test_an_error_that_events_share_widens_what_independent_ones_average_out() -> None:
+    chances = np.full(60, 0.3)
+    alone, shared = sure_or_not(chances), sure_or_not(chances, spread=0.8)
+    numbers = np.arange(alone.weights.shape[1])
+    assert shared.quantile(0.975)[0] - shared.quantile(0.025)[0] > 2 * (
+        alone.quantile(0.975)[0] - alone.quantile(0.025)[0]
+    )
+    # Its mean moves little: the error goes both ways.
+    assert alone.weights[0] @ numbers == pytest.approx(18)
+    assert shared.weights[0] @ np.arange(shared.weights.shape[1]) == pytest.approx(18, abs=0.5)
+
+
+def test_no_event_is_surer_than_the_experts_are() -> None:
+    certain = sure_or_not([1.0] * 5 + [0.0] * 60, usual=5 / 65, reading_error=0.01)
+    numbers = np.arange(certain.weights.shape[1])
+    assert certain.weights[0, 5] == pytest.approx(0.99**5 * (1 - 0.01 / 12) ** 60, abs=0.003)
+    # What is lost on one side is gained on the other, and thousands of leucocytes make no CTCs.
+    assert certain.weights[0] @ numbers == pytest.approx(5, abs=1e-6)
+    leucocytes = sure_or_not([0.0] * 5000, usual=0.001, reading_error=0.01)
+    assert leucocytes.weights[0] @ np.arange(leucocytes.weights.shape[1]) == pytest.approx(0.05, abs=1e-3)
 
 
 def test_doubtful_cells_widen_the_interval() -> None:
@@ -120,14 +167,15 @@ def test_the_interval_holds_the_concentration_in_95_of_100_samples() -> None:
         # A noisy score whose likelihood ratio is known makes probabilities that are calibrated by construction.
         score = np.concatenate([rng.normal(2.5, 1, tumour), rng.normal(-2.5, 1, others)])
         odds = share / (1 - share) * np.exp(5 * score)
-        known = concentration(odds / (1 + odds))
-        held += known.quantile(0.025) <= truth <= known.quantile(0.975)
+        known = sure_or_not(odds / (1 + odds))
+        held += known.concentration_quantile(0.025)[0] <= truth <= known.concentration_quantile(0.975)[0]
     assert 0.92 <= held / 400 <= 0.99
 
 
 def test_an_interval_always_holds_the_count_on_the_page() -> None:
     found = count(events("s", [0.51] * 6))
-    assert ((found["low"] <= found["per_7_5_ml"]) & (found["per_7_5_ml"] <= found["high"])).all()
+    for low, high in (("low", "high"), ("tube_low", "tube_high")):
+        assert ((found[low] <= found["per_7_5_ml"]) & (found["per_7_5_ml"] <= found[high])).all()
 
 
 @pytest.mark.parametrize(("cells", "side"), [(0, "below"), (4, "undecided"), (5, "undecided"), (30, "above")])
@@ -141,6 +189,41 @@ def test_the_flip_risk_is_largest_at_the_cut_off_and_vanishes_far_from_it() -> N
     assert 0.5 > risks[5] > risks[7] > risks[50]
     assert risks[50] < 1e-9
     assert risks[5] == pytest.approx(gamma.cdf(5, 5.5), abs=1e-6)
+
+
+def test_the_tube_and_the_blood_are_two_questions() -> None:
+    """Eight sure cells: reading them again changes nothing, drawing another tube may."""
+    sure = row(count(events("s", [1.0] * 8 + [0.0] * 20)))
+    assert (sure["tube_low"], sure["tube_high"]) == (8, 8)
+    assert sure["tube_flip_risk"] < 1e-9
+    assert sure["side"] == "undecided"
+    assert sure["flip_risk"] == pytest.approx(gamma.cdf(5, 8.5), abs=1e-6)
+    doubtful = row(count(events("s", [1.0] * 4 + [0.6] * 3 + [0.0] * 20)))
+    assert doubtful["tube_low"] == 4
+    assert doubtful["tube_high"] == 7
+    assert doubtful["tube_flip_risk"] == pytest.approx(0.4**3, abs=1e-6)
+
+
+def test_what_is_wrong_with_the_probabilities_widens_the_interval_and_leaves_the_count() -> None:
+    cells = events("s", [0.97] * 6 + [0.3] * 8 + [0.01] * 30)
+    plain = row(count(cells))
+    for errors in ({"temperature": 2.0}, {"spread": {"ctc": 1.0, "wbc": 1.0}}, {"reading_error": 0.05}):
+        wider = row(count(cells, **errors))
+        assert wider["count"] == plain["count"] == 6
+        assert wider["high"] - wider["low"] > plain["high"] - plain["low"]
+
+
+def test_a_doubtful_cell_counts_for_less_in_a_sample_that_has_no_sure_one() -> None:
+    usual = {"frequency_events": 10}
+    with_sure = count(events("s", [0.999] * 20 + [0.4] * 2 + [0.001] * 20), **usual)
+    without = count(events("s", [0.4] * 2 + [0.001] * 40), **usual)
+    assert row(with_sure)["tube_high"] == 22
+    assert row(without)["tube_high"] < 2
+
+
+def test_a_class_whose_spread_was_never_fitted_is_named() -> None:
+    with pytest.raises(BadInput, match="class 'wbc' is not in it"):
+        count(events("s", [0.9]), spread={"ctc": 0.5})
 
 
 def test_only_the_arg_max_among_proposed_events_meets_the_cleared_cut_off() -> None:

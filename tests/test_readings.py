@@ -49,6 +49,20 @@ def test_a_hidden_repeat_is_not_a_second_reader_and_changes_no_label() -> None:
     assert [one.label for one in settled] == ["ctc"]
 
 
+def test_what_new_readers_say_of_a_cell_on_a_later_occasion_changes_no_label_and_breaks_no_rule() -> None:
+    again = [read("c1", reader, "wbc", occasion="round-2") for reader in ("anna", "cleo", "dora")]
+    settled, contested, waiting = settle([*both("c1", "ctc", "ctc"), *again], rule="adjudicate")
+    assert [(one.label, one.how) for one in settled] == [("ctc", "both readers")]
+    assert (contested, waiting) == ([], [])
+    assert label_pairs([*both("c1", "ctc", "ctc"), *again]) == [("ctc", "ctc")]
+
+
+def test_a_training_cell_is_not_read_again_for_evaluation() -> None:
+    again = read("c1", "anna", "ctc", occasion="round-2", purpose=Purpose.EVALUATION)
+    with pytest.raises(ProtocolBreach, match="one purpose"):
+        settle([*both("c1", "ctc", "ctc"), again], rule="adjudicate")
+
+
 def test_a_reading_pulled_twice_counts_once() -> None:
     readings = both("c1", "ctc", "ctc")
     settled, _, _ = settle([*readings, *readings], rule="adjudicate")

@@ -1,17 +1,19 @@
 """Two blinded readers settle, a third decides, a shared new name becomes a class."""
 
 from pathlib import Path
+from typing import Any
 
-from factories import NOON, a_ledger, a_reading, reading_draft
+from factories import NOON, a_ledger, a_manifest, a_patient, a_reading, reading_draft
 
 from ctcml.ledger import Draft, Ledger
 from ctcml.records import Purpose
 from ctcml.settlement import Round, settle_readings
+from ctcml.truth import ground_truth
 
 
-def queued(*cells: str) -> list[Draft]:
+def queued(*cells: str, occasion: str = "round-1") -> list[Draft]:
     return [
-        Draft(kind="queued", by="query", body={"cell_uid": cell, "purpose": "training", "occasion": "round-1"})
+        Draft(kind="queued", by="query", body={"cell_uid": cell, "purpose": "training", "occasion": occasion})
         for cell in cells
     ]
 
@@ -20,7 +22,7 @@ def settle(ledger: Ledger, rule: str = "adjudicate", minimum: int = 2) -> Round:
     return settle_readings(ledger, rule=rule, adjudicator="reader-c", new_class_min=minimum, now=NOON)  # type: ignore[arg-type]
 
 
-def read(cell: str, a: str, b: str, **more: Purpose) -> list[Draft]:
+def read(cell: str, a: str, b: str, **more: Any) -> list[Draft]:
     return [
         reading_draft(a_reading(cell, reader, label, **more), name="CD45EV")
         for reader, label in (("reader-a", a), ("reader-b", b))
@@ -78,6 +80,30 @@ def test_a_name_given_by_both_readers_often_enough_becomes_a_class_with_their_sp
     assert [(one.class_id, one.name) for one in outcome.new_classes] == [("cd45ev", "CD45EV")]
     assert {label for label, _ in settlements(ledger).values()} == {"cd45ev"}
     assert settle(ledger, minimum=3).new_classes == ()
+
+
+def test_a_cell_that_is_read_again_is_waited_for_and_keeps_its_label_and_opens_no_contest(tmp_path: Path) -> None:
+    first = [*read("c1", "ctc", "ctc"), *read("c2", "ctc", "wbc"), reading_draft(a_reading("c2", "reader-c", "wbc"))]
+    ledger = a_ledger(tmp_path / "l.jsonl", *queued("c1", "c2"), *first)
+    assert settle(ledger).settled == 2
+    ledger.append(queued("c1", "c2", "c3", occasion="round-2"), now=NOON)
+    assert settle(ledger).waiting == ("c1", "c2", "c3")
+    ledger.append([reading_draft(a_reading("c1", "reader-a", "wbc", occasion="round-2"))], now=NOON)
+    assert settle(ledger).waiting == ("c1", "c2", "c3")
+    others = [one for cell in ("c2", "c3") for one in read(cell, "ctc", "ctc", occasion="round-2")]
+    ledger.append([*others, reading_draft(a_reading("c1", "reader-b", "tdev", occasion="round-2"))], now=NOON)
+    outcome = settle(ledger)
+    assert (outcome.settled, outcome.contested, outcome.waiting) == (1, (), ())
+    assert {cell: label for cell, (label, _) in settlements(ledger).items()} == {"c1": "ctc", "c2": "wbc", "c3": "ctc"}
+
+
+def test_a_doubted_historic_label_gives_way_to_two_readers_who_read_it_for_the_first_time(tmp_path: Path) -> None:
+    historic = Draft(kind="historic_label", by="lab", body={"cell_uid": "c1", "class_id": "ctc", "source": "2019"})
+    assigned = a_patient("p1", "train")
+    ledger = a_ledger(tmp_path / "l.jsonl", assigned, historic, *queued("c1"), *read("c1", "wbc", "wbc"))
+    assert settle(ledger).settled == 1
+    truth = ground_truth(ledger.events(), a_manifest({"c1": "p1"}))
+    assert truth.cells[["class_id", "how"]].to_numpy().tolist() == [["wbc", "both readers"]]
 
 
 def test_evaluation_cells_never_make_a_class_but_are_settled_once_it_is_there(tmp_path: Path) -> None:
