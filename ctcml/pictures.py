@@ -1,4 +1,4 @@
-"""Plots and contact sheets as files: survival curves, the latent map, confusion and mistakes, galleries.
+"""Plots and contact sheets as files: survival curves, confusion and mistakes, galleries.
 
 Everything drawn was computed elsewhere; simulated data and exploratory cut-offs are stamped so in the picture itself.
 PNG or SVG by the ending of the path; the same input gives the same bytes.
@@ -12,7 +12,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
@@ -30,8 +29,6 @@ CLASS_COLOURS = {
     "cd45ev": "#009E73",
 }
 FURTHER_COLOURS = ("#CC79A7", "#B8A900", "#5E3C99", "#8C510A", "#1B1B1B")
-REST = "not flagged"  # the name under which the map draws the cells that are not the subject
-REST_COLOUR = "#D0D0D0"
 ARM_COLOURS = ("#0072B2", "#D55E00")
 
 STYLE: dict[Any, Any] = {  # Any: matplotlib spells out all its keys as the type
@@ -59,41 +56,8 @@ def km_plot(report: Mapping[str, Any], path: Path, *, simulated: bool) -> None:
             curves.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1.4, borderaxespad=0.2)
         _numbers_at_risk(risk, report)
         figure.supxlabel(_figures(report), x=0.02, ha="left", fontsize=8, linespacing=1.4)
-        _head(figure, report["label"], _stamps(simulated, exploratory=bool(report["exploratory"])))
-        _save(figure, path)
-
-
-def map_plot(
-    xy: NDArray[Any], class_ids: Sequence[str], path: Path, *, simulated: bool, title: str = "Map of the latent space"
-) -> None:
-    """Draw cells at `xy` (N, 2), coloured by class; cells named `REST` lie in grey below the others.
-
-    Raises `BadInput` when there is not one class a cell.
-    """
-    labels = np.asarray(class_ids).astype(str)
-    if xy.shape != (len(labels), 2):
-        raise BadInput(f"map: positions of shape {xy.shape} for {len(labels)} cells; make the map again")
-    colours = class_colours(labels.tolist())
-    cells = {name: int((labels == name).sum()) for name in colours}
-    largest_first = sorted(cells, key=lambda name: (name == REST, -cells[name]))
-    size = float(np.clip(12000 / max(len(labels), 1), 2, 18))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 5.6), layout="constrained")
-        axes = figure.subplots()
-        for name in sorted(largest_first, key=lambda name: name != REST):  # grey below the colours
-            there = labels == name
-            x, y = xy[there, 0], xy[there, 1]
-            axes.scatter(x, y, s=size, color=colours[name], alpha=0.75, linewidths=0, rasterized=True)
-        axes.set(xticks=[], yticks=[], xlabel="The axes have no unit; only who lies near whom has a meaning")
-        axes.spines[:].set_visible(False)
-        axes.set_aspect("equal", adjustable="datalim")
-        marks = [
-            Line2D([], [], marker="o", linestyle="", color=colours[name], label=f"{name} ({cells[name]:,})")
-            for name in largest_first
-        ]
-        axes.legend(handles=marks, loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
-        _head(figure, title, _stamps(simulated))
-        _save(figure, path)
+        put_head(figure, report["label"], stamps(simulated, exploratory=bool(report["exploratory"])))
+        save_figure(figure, path)
 
 
 def confusion_plot(scorecard: Mapping[str, Any], path: Path, *, simulated: bool, title: str = "Confusion") -> None:
@@ -118,8 +82,8 @@ def confusion_plot(scorecard: Mapping[str, Any], path: Path, *, simulated: bool,
         axes.set(xlabel="Called by the model", ylabel="Settled label (cells)")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        _head(figure, title, [*_stamps(simulated), _accuracy(scorecard)])
-        _save(figure, path)
+        put_head(figure, title, [*stamps(simulated), _accuracy(scorecard)])
+        save_figure(figure, path)
 
 
 def mistakes_plot(
@@ -153,10 +117,10 @@ def mistakes_plot(
         axes.set(xlim=(-1, right), ylim=(bottom + 1, 0))
         axes.set_axis_off()
         figure.set_size_inches(0.072 * right, 0.17 * bottom + 0.8)
-        _head(
-            figure, title, [*_stamps(simulated), "intervals over patients; none where one patient alone has such cells"]
+        put_head(
+            figure, title, [*stamps(simulated), "intervals over patients; none where one patient alone has such cells"]
         )
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def gallery(
@@ -182,21 +146,21 @@ def gallery(
         figure = Figure(figsize=(wide / dpi, (height + head) / dpi), dpi=dpi)
         figure.figimage(sheet, 0, 0)
         figure.text(8 / wide, 1 - 8 / (height + head), title, va="top", fontsize=11, weight="bold")
-        below = "   ".join(["R CD45 · G cytokeratin · B DAPI", *_stamps(simulated)])
+        below = "   ".join(["R CD45 · G cytokeratin · B DAPI", *stamps(simulated)])
         figure.text(8 / wide, 1 - 30 / (height + head), below, va="top", fontsize=8, color="#444444")
-        _save(figure, path, dpi=dpi)
+        save_figure(figure, path, dpi=dpi)
 
 
 def class_colours(class_ids: Iterable[str]) -> dict[str, str]:
     """Give each class a colour: fixed for the known ones, from the further ones in order of name for new ones.
 
-    >>> class_colours(["wbc", "ctc", "not flagged"])
-    {'ctc': '#D55E00', 'not flagged': '#D0D0D0', 'wbc': '#0072B2'}
+    >>> class_colours(["wbc", "ctc", "platelet"])
+    {'ctc': '#D55E00', 'platelet': '#CC79A7', 'wbc': '#0072B2'}
     """
     names = sorted(set(class_ids))
-    new = [name for name in names if name not in CLASS_COLOURS and name != REST]
+    new = [name for name in names if name not in CLASS_COLOURS]
     further = {name: FURTHER_COLOURS[at % len(FURTHER_COLOURS)] for at, name in enumerate(new)}
-    return {name: {**CLASS_COLOURS, REST: REST_COLOUR, **further}[name] for name in names}
+    return {name: {**CLASS_COLOURS, **further}[name] for name in names}
 
 
 def _curve(axes: Axes, arm: Mapping[str, Any], colour: str) -> None:
@@ -305,16 +269,16 @@ def _table(axes: Axes, rows: Sequence[Sequence[str]], *, top: float) -> tuple[fl
     return float(lefts[-1]), top
 
 
-def _stamps(simulated: bool, *, exploratory: bool = False) -> list[str]:
+def stamps(simulated: bool, *, exploratory: bool = False) -> list[str]:
     return ["SIMULATED DATA"] * simulated + ["EXPLORATORY, research only"] * exploratory
 
 
-def _head(figure: Figure, title: str, stamps: Sequence[str]) -> None:
-    below = f"\n{' · '.join(stamps)}" if stamps else ""
+def put_head(figure: Figure, title: str, remarks: Sequence[str]) -> None:
+    below = f"\n{' · '.join(remarks)}" if remarks else ""
     figure.suptitle(f"{title}{below}", x=0.02, ha="left", fontsize=10)
 
 
-def _save(figure: Figure, path: Path, *, dpi: int = 150) -> None:
+def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
     """Write PNG or SVG by the ending of the path, without a date, atomically."""
     kind = path.suffix.lstrip(".").lower()
     if kind not in {"png", "svg"}:

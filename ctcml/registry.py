@@ -31,7 +31,7 @@ from ctcml.errors import BadInput, BrokenRecord, ServiceDown
 
 MODEL = "ctc"
 EXPERIMENT = "ctcml"
-KEPT = {".safetensors", ".json", ".png"}  # what a model's folder may hold; anything else stays where it is
+KEPT = {".safetensors", ".json", ".npz", ".png"}  # what a model's folder may hold; anything else stays where it is
 # A black image: a thumbnail here would be a patient's pixels in a place that a withdrawal does not tell of, as it does of
 # the pictures of reconstructions.
 EXAMPLE = np.zeros((1, 80, 80, 3), dtype=np.uint8)
@@ -53,16 +53,20 @@ def log_training(
     data_version: str,
     data_md5: str,
     code_commit: str | None,
+    beside: Mapping[str, Path] | None = None,
 ) -> str:
     """Log the training that made `model_folder` and register its model; returns the version.
 
     One run with a nested run for each beta phase. `cells` are the labels that it learnt from (`truth.training_cells`),
     `data_md5` is DVC's hash of `data/`. The environment lock is that of this process. Weights that are registered
-    already give their version again. Points this process's MLflow to `tracking_uri`. Raises `BrokenRecord` when the
-    model is not whole or `cells` are not what its card tells of.
+    already give their version again. `beside` names files and folders that other stages made of this very model: they
+    are kept with it and come back below its folder under these names. Points this process's MLflow to `tracking_uri`.
+    Raises `BrokenRecord` when the model is not whole, `cells` are not what its card tells of, or one of `beside` is not
+    there.
     """
     card, weights = _card(model_folder)
     _check_labels(model_folder, card, cells)
+    kept_with_it = _beside(model_folder, beside or {})
     commit = code_commit or "unknown"
     tags = {
         "weights_sha256": weights,
@@ -91,7 +95,7 @@ def log_training(
                 _log_rows(client, run.info.run_id, history)
             for picture in sorted(model_folder.glob("*.png")):
                 mlflow.log_artifact(str(picture), "pictures")
-            return _register(client, model_folder, tags, ours)
+            return _register(client, model_folder, kept_with_it, tags, ours)
 
 
 def set_alias(tracking_uri: str, alias: str, version: str) -> None:
@@ -183,6 +187,18 @@ def _check_labels(folder: Path, card: Mapping[str, Any], cells: pd.DataFrame) ->
         )
 
 
+def _beside(folder: Path, beside: Mapping[str, Path]) -> dict[str, Path]:
+    """The files that are kept with a model, by their place below its folder."""
+    found: dict[str, Path] = {}
+    for name, path in beside.items():
+        if not path.exists() or (folder / name).exists():
+            why = "it is not there" if not path.exists() else f"{folder.name}/ has a {name} of its own"
+            raise BrokenRecord(f"{path}: expected to be kept with the model as {name}, but {why}; run `ctcml repro`")
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found |= {str(Path(name) / file.relative_to(path)): file for file in files if file.is_file()}
+    return found
+
+
 def _per_class(cells: pd.DataFrame) -> dict[str, int]:
     return {str(name): int(number) for name, number in cells["class_id"].value_counts().items()}
 
@@ -237,14 +253,18 @@ def _log_rows(client: MlflowClient, run: str, rows: list[dict[str, Any]]) -> Non
         client.log_batch(run, metrics=metrics[first : first + 1000])
 
 
-def _register(client: MlflowClient, folder: Path, tags: dict[str, str], ours: dict[str, str]) -> str:
+def _register(
+    client: MlflowClient, folder: Path, beside: Mapping[str, Path], tags: dict[str, str], ours: dict[str, str]
+) -> str:
     answer = mlflow_model.CellClassifier(load_scorer(folder)).predict(EXAMPLE)  # what cannot answer is not registered
     with tempfile.TemporaryDirectory() as aside:
         model = Path(aside) / "model"
         model.mkdir()
-        for file in folder.iterdir():
+        own = {file.name: file for file in folder.iterdir() if file.is_file()}
+        for name, file in {**own, **beside}.items():
             if file.suffix in KEPT:
-                shutil.copyfile(file, model / file.name)
+                (model / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, model / name)
         # By the loader's name and not from a file of code: MLflow would store the path of that file.
         logged = mlflow.pyfunc.log_model(
             name=MODEL,

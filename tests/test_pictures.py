@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ctcml.errors import BadInput
-from ctcml.pictures import CLASS_COLOURS, class_colours, confusion_plot, gallery, km_plot, map_plot, mistakes_plot
+from ctcml.pictures import CLASS_COLOURS, class_colours, confusion_plot, gallery, km_plot, mistakes_plot
 
 ARM: dict[str, Any] = {
     "name": "< 5", "n": 4, "events": 2, "median": 12.0, "median_low": 6.0, "median_high": None,
@@ -98,9 +98,8 @@ def test_every_picture_is_the_same_bytes_twice_and_holds_ink(tmp_path: Path) -> 
         for name in ("a", "b"):
             km_plot(REPORT, tmp_path / f"km-{name}.{kind}", simulated=True)
             confusion_plot(CARD, tmp_path / f"confusion-{name}.{kind}", simulated=True)
-            map_plot(np.eye(2), ["ctc", "not flagged"], tmp_path / f"map-{name}.{kind}", simulated=True)
             mistakes_plot(MISTAKES, tmp_path / f"mistakes-{name}.{kind}", simulated=True)
-        for what in ("km", "confusion", "map", "mistakes"):
+        for what in ("km", "confusion", "mistakes"):
             first, second = (tmp_path / f"{what}-{name}.{kind}" for name in ("a", "b"))
             assert first.read_bytes() == second.read_bytes()
     assert ink(tmp_path / "km-a.png") > 0.005
@@ -142,22 +141,8 @@ def test_where_nothing_can_be_said_the_table_says_nothing_of_it(tmp_path: Path) 
 
 def test_known_classes_keep_their_colour_whoever_else_is_on_the_map() -> None:
     assert class_colours(["ctc", "zebra", "aardvark"])["ctc"] == class_colours(["ctc"])["ctc"] == CLASS_COLOURS["ctc"]
-    several = class_colours([*CLASS_COLOURS, "new_one", "new_two", "not flagged"])
+    several = class_colours([*CLASS_COLOURS, "new_one", "new_two"])
     assert len(set(several.values())) == len(several)
-
-
-def test_the_map_names_each_class_with_its_number_of_cells(tmp_path: Path) -> None:
-    map_plot(
-        np.random.default_rng(0).normal(size=(5, 2)),
-        ["ctc"] * 3 + ["not flagged"] * 2,
-        tmp_path / "m.svg",
-        simulated=True,
-    )
-    text = drawn(tmp_path / "m.svg")
-    assert "ctc (3)" in text
-    assert "not flagged (2)" in text
-    with pytest.raises(BadInput, match=r"\(3, 2\) for 1 cells"):
-        map_plot(np.ones((3, 2)), ["ctc"], tmp_path / "m.svg", simulated=True)
 
 
 def test_a_gallery_shows_the_thumbnails_pixel_for_pixel(tmp_path: Path) -> None:

@@ -101,7 +101,14 @@ def labelled_cells(first_label: str = "ctc") -> pd.DataFrame:
     return pd.DataFrame({"cell_uid": uids, "patient_uid": patients, "class_id": labels})
 
 
-def register(uri: str, folder: Path, *, data_version: str = "data-v1", cells: pd.DataFrame | None = None) -> str:
+def register(
+    uri: str,
+    folder: Path,
+    *,
+    data_version: str = "data-v1",
+    cells: pd.DataFrame | None = None,
+    beside: dict[str, Path] | None = None,
+) -> str:
     return registry.log_training(
         uri,
         model_folder=folder,
@@ -109,6 +116,7 @@ def register(uri: str, folder: Path, *, data_version: str = "data-v1", cells: pd
         data_version=data_version,
         data_md5=DATA_MD5,
         code_commit="c0ffee",
+        beside=beside,
     )
 
 
@@ -256,6 +264,34 @@ def test_a_registered_model_comes_back_file_for_file(uri: str, folder: Path, ver
     wanted = {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix != ".pickle"}
     assert {file.name: file.read_bytes() for file in fetched.iterdir()} == wanted
     assert [file.name for file in fetched.parent.iterdir()] == ["champion"]
+
+
+def test_what_other_stages_made_of_a_model_is_kept_beside_it_and_comes_back_with_it(uri: str, tmp_path: Path) -> None:
+    folder, chart, replay = model_folder(tmp_path / "model", seed=10), tmp_path / "maps", tmp_path / "of-today.json"
+    (chart / "deep").mkdir(parents=True)
+    np.savez(chart / "deep" / "tsne.npz", places=np.eye(2))
+    (chart / "reducer.json").write_text("{}")
+    (chart / "stray.pickle").write_bytes(b"not to be taken along")
+    replay.write_text("[1, 2]")
+    version = register(uri, folder, beside={"chart": chart, "replay.json": replay})
+    fetched = registry.download_model(uri, version, tmp_path / "fetched")
+    came = {str(file.relative_to(fetched)) for file in fetched.rglob("*") if file.is_file()}
+    assert came == {
+        "weights.safetensors", "model.json", "history.json", "learning.png", "reconstructions-beta-10.png",
+        "chart/deep/tsne.npz", "chart/reducer.json", "replay.json",
+    }  # fmt: skip
+    assert (fetched / "chart/deep/tsne.npz").read_bytes() == (chart / "deep" / "tsne.npz").read_bytes()
+    assert (fetched / "replay.json").read_text() == "[1, 2]"
+    mlflow.set_tracking_uri(uri)
+    assert len(mlflow.pyfunc.load_model(f"models:/ctc/{version}").predict(registry.EXAMPLE)) == 1
+
+
+def test_a_model_whose_maps_are_missing_or_would_hide_its_own_files_is_not_registered(uri: str, tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "alone", seed=11)
+    with pytest.raises(BrokenRecord, match=r"kept with the model as chart, but it is not there; run `ctcml repro`"):
+        register(uri, folder, beside={"chart": tmp_path / "nowhere"})
+    with pytest.raises(BrokenRecord, match=r"alone/ has a model\.json of its own"):
+        register(uri, folder, beside={"model.json": folder / "history.json"})
 
 
 def test_nothing_in_a_registered_model_is_pickled(uri: str, version: str, tmp_path: Path) -> None:
