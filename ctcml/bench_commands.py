@@ -112,13 +112,28 @@ def bench_train_command(images: int, seed: int, folder: Path | None) -> None:
     _tell(bench_train, folder, images=images, seed=seed)
 
 
-def size_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What every comparison of trainings is asked for."""
+@bench.command("counts")
+@click.option("--samples", default=2000, show_default=True, type=click.IntRange(20), help="Simulated tubes a world.")
+@click.option("--seed", default=17, show_default=True, help="Seed of the simulated patients.")
+def bench_counts_command(samples: int, seed: int) -> None:
+    """How often the intervals of counts hold the truth, beside Poisson alone and beside events that err alone.
+
+    Some minutes. Worlds differ in what an interval cannot know: how much was read, how patients err, a network too sure.
+
+    Example: ctcml bench counts --samples 500
+    """
+    from ctcml.bench_counts import bench_counts
+
+    numbers = _shipped().counts.model_dump()
+    say(table_of(bench_counts(samples=samples, seed=seed, numbers=numbers, say=say)))
+
+
+def cohort_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every bench is asked for that draws a cohort a seed and goes on where it stopped."""
     for option in (
         click.option(
             "--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes of one thread."
         ),
-        click.option("--n-train", default=3000, show_default=True, type=click.IntRange(10), help="Training cells."),
         click.option(
             "--objects", default=40, show_default=True, type=click.IntRange(1), help="Objects a patient, about."
         ),
@@ -141,6 +156,48 @@ def size_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+@bench.command("discovery")
+@click.option(
+    "--seed", "seeds", multiple=True, default=(0, 1, 2), show_default=True, type=int, help="May be given again."
+)
+@click.option("--patients", default=250, show_default=True, type=click.IntRange(20), help="Patients a seed.")
+@click.option("--objects", default=40, show_default=True, type=click.IntRange(10), help="Objects a patient, about.")
+@click.option(
+    "--cells", default=2000, show_default=True, type=click.IntRange(50), help="Labelled cells that are trained on."
+)
+@click.option("--ratio", default=3.0, show_default=True, help="From which a cluster is flagged.")
+@click.option("--thumbnails", default=50_000, show_default=True, help="Of the timing; 0 leaves it out.")
+@folder_option
+def bench_discovery_command(
+    seeds: tuple[int, ...], patients: int, objects: int, cells: int, ratio: float, thumbnails: int, folder: Path | None
+) -> None:
+    """New kinds, few and none, a shifted instrument, planted artefacts; then embed and cluster 50,000 thumbnails.
+
+    Example: ctcml bench discovery --seed 0 --thumbnails 0
+    """
+    from ctcml.bench_discovery import bench_discovery, bench_many
+    from ctcml.dataversions import SOURCE
+    from ctcml.params import load_params
+
+    params = load_params(SOURCE / "params.yaml")
+    numbers = params.train.shortened(params.replay.profile, params.replay.epochs)
+
+    def run(where: Path, *, say: Callable[[str], None]) -> list[Figure]:
+        found = bench_discovery(
+            where, seeds=seeds, numbers=numbers, clusters=params.discover.clusters, min_cells=params.discover.min_cells,
+            ratio=ratio, patients=patients, objects=objects, cells=cells, say=say,
+        )  # fmt: skip
+        return found + (bench_many(where, thumbnails=thumbnails, seed=seeds[0], say=say) if thumbnails else [])
+
+    _tell(run, folder)
+
+
+def size_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every comparison of trainings is asked for."""
+    cells = click.option("--n-train", default=3000, show_default=True, type=click.IntRange(10), help="Training cells.")
+    return cohort_options(cells(command))
 
 
 @bench.command("networks")
@@ -198,6 +255,28 @@ def bench_instruments_command(seeds: tuple[int, ...], share: float, **size: Any)
     params = _shipped()
     jitter = Jitter(**params.train.jitter.model_dump() | {"share": share}, asinh_scale=params.image.asinh_scale)
     say(instrument_table(compare_instruments(seeds, numbers=params.train.numbers(), jitter=jitter, say=say, **size)))
+
+
+@bench.command("review")
+@click.option("--pool", default=4000, show_default=True, type=click.IntRange(250), help="Unread cells to choose from.")
+@click.option(
+    "--latents/--no-latents", default=False, show_default=True, help="Beside it, a queue that clusters in latents."
+)
+@cohort_options
+def bench_review_command(
+    seeds: tuple[int, ...], patients: int, objects: int, pool: int, latents: bool, folder: Path, workers: int
+) -> None:
+    """Rounds of review by the discovery queue beside as many cells drawn at random, with a class that was absent before.
+
+    With the queue, clusters and readers' errors of the shipped params.yaml.
+
+    Example: ctcml bench review --folder trials/review --seed 0
+    """
+    from ctcml.bench_review import QUEUE, QUEUE_ON_LATENTS, RANDOM, bench_review, standard_plan
+
+    plan = standard_plan(_shipped(), patients=patients, objects=objects, pool=pool)
+    ways = (RANDOM, QUEUE, QUEUE_ON_LATENTS) if latents else (RANDOM, QUEUE)
+    say(table_of(bench_review(seeds, plan=plan, ways=ways, folder=folder, workers=workers, say=say)))
 
 
 def _shipped() -> Any:

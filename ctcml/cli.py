@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from ctcml.errors import CtcmlError
 from ctcml.telling import estimated, say
 from ctcml.workspace import Workspace
 
+WORKERS = min(os.cpu_count() or 1, 8)
 NOTICE = "Research use only: not for diagnosis or treatment."
 
 
@@ -258,8 +260,23 @@ def _stage_command(name: str) -> click.Command:
     return command
 
 
-STAGES = ("settle", "measure", "preselect", "train", "evaluate", "embed", "cluster", "map", "query", "count", "survive")
-for _command in (bench, *(_stage_command(name) for name in STAGES)):
+STAGES = (
+    "settle",
+    "measure",
+    "preselect",
+    "train",
+    "evaluate",
+    "replay",
+    "chart",
+    "embed",
+    "cluster",
+    "map",
+    "query",
+    "calibrate",
+    "count",
+    "survive",
+)
+for _command in (bench, *(_stage_command(name) for name in STAGES if name != "replay")):
     cli.add_command(_command)
 
 
@@ -345,6 +362,66 @@ def versions(ws: Workspace) -> None:
     for one in listed(ws.root):
         made = f"{about[one.tag].at[:16]}  {about[one.tag].why}" if one.tag in about else "the ledger does not know it"
         say(f"{one.tag:12} {one.commit[:12]} {one.data_md5}  {made}")
+
+
+@cli.command("replay")
+@click.argument("data", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--hold-out", metavar="CLASS", help="The class of DATA to hide.")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="How often, with DATA.")
+@click.option("--json", "out", type=click.Path(path_type=Path, dir_okay=False), help="Where the report on DATA goes.")
+@click.option("--plot", type=click.Path(path_type=Path), help="A picture of the first seed (.svg or .png), with DATA.")
+@click.option("--simulated", is_flag=True, help="Stamp the picture: DATA was simulated.")
+@click.option("--workers", default=WORKERS, show_default=True, type=click.IntRange(1), help="Processes of one thread.")
+@workspace_option
+def replay_command(
+    data: Path | None,
+    hold_out: str | None,
+    seeds: int,
+    out: Path | None,
+    plot: Path | None,
+    simulated: bool,
+    workers: int,
+    ws: Workspace,
+) -> None:
+    """Hide known classes and measure how well discovery finds them again.
+
+    Without DATA, a stage of dvc.yaml: each class of the workspace in turn, to choose the novelty score and the rule for
+    clusters. With DATA, an .npz of images, labels and groups: CLASS is hidden from two networks that are trained on the
+    other classes, and the score and rule are chosen on those others alone. Parameters come from the workspace's
+    params.yaml, or, where there is none, from the shipped one.
+
+    Example: ctcml replay cells.npz --hold-out Metaphase --seeds 3 --json metaphase.json
+    """
+    from ctcml.dataversions import SOURCE
+    from ctcml.params import load_params
+
+    if data is None:
+        if hold_out or out or plot:
+            raise click.UsageError("--hold-out, --json and --plot ask for DATA")
+        from ctcml import stages
+
+        params = load_params(ws.params)
+        names = ("seed", "image", "train", "discover", "replay")
+        stages.replay(ws, say=say, **{name: getattr(params, name) for name in names})
+        return
+    if hold_out is None:
+        raise click.UsageError("with DATA name the class to hide: --hold-out CLASS")
+    from ctcml.hidden_classes import replay_file, write_report
+    from ctcml.replay import Plan
+
+    params = load_params(ws.params if ws.params.exists() else SOURCE / "params.yaml")
+    plan = Plan(
+        numbers=params.train.shortened(params.replay.profile, params.replay.epochs),
+        recipe="given",
+        clusters=params.discover.clusters,
+        min_cells=params.discover.min_cells,
+        **params.replay.model_dump(include={"networks", "cells", "prevalences", "ratios"}),
+    )
+    report, played = replay_file(data, hold_out=hold_out, seeds=seeds, plan=plan, workers=workers, say=say)
+    write_report(report, played, out=out, plot=plot, simulated=simulated)
+    for path in (out, plot):
+        if path:
+            say(f"{path} is written")
 
 
 @cli.command()

@@ -57,7 +57,10 @@ def new_data_version(ws: Workspace, *, why: str, by: str, now: datetime) -> Data
 
 
 def set_start(ws: Workspace, *, data_version: str) -> bool:
-    """Let the next training start from the present champion, once for a data version; says whether it was changed."""
+    """Let the next training start from the present champion, and the next clusters be named after the present ones.
+
+    Once for a data version; says whether it was changed.
+    """
     notes = ws.start / "start.json"
     if notes.exists() and json.loads(notes.read_text())["data_version"] == data_version:
         return False
@@ -66,6 +69,8 @@ def set_start(ws: Workspace, *, data_version: str) -> bool:
     if ws.champion.exists():
         shutil.copytree(ws.champion, unfinished)
     unfinished.mkdir(parents=True, exist_ok=True)
+    if ws.cell_discovery.exists():
+        shutil.copyfile(ws.cell_discovery, unfinished / ws.start_clusters.name)
     (unfinished / "start.json").write_text(json.dumps({"data_version": data_version}) + "\n")
     shutil.rmtree(ws.start, ignore_errors=True)
     unfinished.rename(ws.start)

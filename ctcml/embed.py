@@ -9,8 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ctcml.appearance import appearance
 from ctcml.errors import BadInput
 from ctcml.model import AECNN, StandardCNN, load_model
+from ctcml.novelty import Seen
 
 Floats = NDArray[np.float32]
 
@@ -31,6 +33,7 @@ class Scores:
 
     probabilities: Floats  # (N, classes), in the order of the model's classes
     latents: Floats  # (N, 50)
+    energy: Floats  # (N,): minus the log of the summed exponentials of the outputs before softmax
     # (N, 3): sum of squared errors of each plane / sum of squares of the input; NaN from the standard CNN, which draws none
     reconstruction_error: Floats
     predicted: list[str]
@@ -61,20 +64,34 @@ def score(
         )
     n, width = len(images), len(scorer.classes)
     probabilities, latents, errors = (np.empty((n, columns), np.float32) for columns in (width, 50, 3))
+    energy = np.empty(n, np.float32)
     for first in range(0, n, batch_size):
         part = slice(first, first + batch_size)
         batch = torch.from_numpy(np.require(images[part], requirements=["C", "W"]))  # read-only arrays are copied
-        probabilities[part], latents[part], errors[part] = _score_batch(scorer.model, batch)
+        probabilities[part], latents[part], errors[part], energy[part] = _score_batch(scorer.model, batch)
         if progress is not None:
             progress(min(first + batch_size, n), n)
-    return Scores(probabilities, latents, errors, [scorer.classes[k] for k in probabilities.argmax(1)])
+    return Scores(probabilities, latents, energy, errors, [scorer.classes[k] for k in probabilities.argmax(1)])
 
 
 @torch.inference_mode()
-def _score_batch(model: StandardCNN, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _score_batch(model: StandardCNN, batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x = batch.permute(0, 3, 1, 2).float() / 255  # channels last in memory, as it came
     logits, latent = model.encode(x)
+    energy = -logits.logsumexp(1)
     if not isinstance(model, AECNN):
-        return logits.softmax(1), latent, torch.full((len(x), 3), torch.nan)
+        return logits.softmax(1), latent, torch.full((len(x), 3), torch.nan), energy
     error = (model.decode(latent) - x).square().sum((2, 3)) / x.square().sum((2, 3)).clamp(min=1.0)
-    return logits.softmax(1), latent, error
+    return logits.softmax(1), latent, error, energy
+
+
+def look(scorer: Scorer, images: NDArray[np.uint8], *, progress: Callable[[int, int], None] | None = None) -> Seen:
+    """All that novelty asks of images (N, 80, 80, 3): what the model says of them, and their appearance without any class."""
+    said = score(scorer, images, progress=progress)
+    return Seen(
+        latents=said.latents,
+        probabilities=said.probabilities,
+        energy=said.energy,
+        reconstruction_error=said.reconstruction_error,
+        appearance=appearance(images),
+    )

@@ -1,5 +1,6 @@
 """The only reader of `params.yaml`: typed, unknown keys are errors, all mistakes are reported at once."""
 
+from math import isclose
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -156,29 +157,75 @@ class Train(Section):
             raise ValueError(f"profile {self.profile!r} is not there; name one of {', '.join(self.profiles)}")
         return self
 
+    def shortened(self, profile: str, epochs: tuple[int, ...]) -> dict[str, Any]:
+        """The numbers of a profile for the first phases alone, with these epochs, and without the network."""
+        phases = len(epochs)
+        kept = {"betas": self.profiles[profile].betas[:phases], "epochs": epochs, "keep_phase": phases}
+        return {name: value for name, value in (self.numbers(profile) | kept).items() if name != "network"}
+
     def numbers(self, profile: str = "") -> dict[str, Any]:
         """What `ctcml.train.train` takes, of a profile or of the chosen one; without jitter, which knows the recipe."""
         chosen = self.profiles[profile or self.profile].model_dump()
         return chosen | {"network": self.network, "channel_weights": self.channel_weights}
 
 
+class Replay(Section):
+    """How the replay hides classes; `ctcml.replay` explains what it is for."""
+
+    profile: str
+    epochs: Annotated[tuple[Count, ...], Field(min_length=1)]
+    networks: Annotated[tuple[Literal["standard", "autoencoder"], ...], Field(min_length=1)]
+    cells: Count
+    seeds: Count
+    prevalences: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    ratios: Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
 class Discover(Section):
     clusters: Count
-    ratio: Positive
+    method: Literal["kmeans", "hdbscan"]
     min_cells: Count
-    neighbours: Count
+    draws: Count
+    exemplars: Count
     map: Literal["umap", "tsne"]
     map_cells: Count
-    exemplars: Count
+
+
+class Shares(Section):
+    """What each arm of the discovery queue gets of the budget; `ctcml.queries.discovery_queue` explains the arms."""
+
+    novel: Share
+    border: Share
+    critical: Share
+    doubtful: Share
+    repeat: Share
+    # Below a tenth the only fair sample would be too small to say anything.
+    random: Annotated[float, Field(ge=0.1, le=1)]
+
+    @model_validator(mode="after")
+    def sum_to_one(self) -> "Shares":
+        whole = sum(self.model_dump().values())
+        if not isclose(whole, 1, abs_tol=1e-9):
+            raise ValueError(f"shares sum to {whole:.6g}, expected 1; change one of them")
+        return self
 
 
 class Queue(Section):
-    novel: Annotated[int, Field(ge=0)]
-    uncertain: Annotated[int, Field(ge=0)]
-    random: Annotated[int, Field(ge=0)]
+    budget: Count
+    shares: Shares
     per_patient: Count
+    flip_risk: Share
+    critical_between: tuple[Share, Share]
+    doubtful_below: Share
     evaluation_sealed: Annotated[int, Field(ge=0)]
     evaluation_steering: Annotated[int, Field(ge=0)]
+
+    @field_validator("critical_between")
+    @classmethod
+    def has_a_middle(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if bounds[0] >= bounds[1]:
+            raise ValueError("no probability lies between; give the lower bound first")
+        return bounds
 
 
 class Gate(Section):
@@ -195,6 +242,12 @@ class Counts(Section):
     interval: Annotated[float, Field(gt=0, lt=1)]
     thresholds: tuple[Share, ...]
     denominator: Literal["proposed", "all"]
+    temperature_sd: Positive
+    patient_spread: Positive
+    patient_spread_sd: Positive
+    frequency_events: Positive
+    readers_differ: Share
+    readers_differ_cells: Positive
 
 
 class Survival(Section):
@@ -216,11 +269,22 @@ class Params(Section):
     settlement: Settlement
     review: Review
     train: Train
+    replay: Replay
     discover: Discover
     queue: Queue
     gate: Gate
     counts: Counts
     survival: Survival
+
+    @model_validator(mode="after")
+    def replay_can_train(self) -> "Params":
+        profile = self.train.profiles.get(self.replay.profile)
+        if profile is None or len(self.replay.epochs) > len(profile.betas):
+            raise ValueError(
+                f"replay: profile {self.replay.profile!r} with {len(self.replay.epochs)} phases is not there; name one of"
+                f" {', '.join(self.train.profiles)} with as many phases or more"
+            )
+        return self
 
 
 def load_params(path: Path) -> Params:

@@ -103,6 +103,12 @@ def shard_paths(folder: Path, sample_uid: str) -> list[Path]:
     return [path for (sample, _), path in sorted(found) if sample == sample_uid]
 
 
+def data_sha256(manifest: Path) -> str:
+    """One hash of all thumbnails that a folder of manifests lists: the same pixels under the same names give the same."""
+    listed = tables.read_folder(manifest, tables.MANIFEST, columns=["shard_sha256"])["shard_sha256"]
+    return hashlib.sha256("\n".join(sorted(set(listed))).encode()).hexdigest()
+
+
 def sample_uids(folder: Path) -> list[str]:
     """Return the samples that have files in a folder of shards or manifests, in order of name."""
     return sorted({_sample_and_number(path)[0] for path in folder.glob("*.parquet")})

@@ -208,11 +208,40 @@ def evaluate(ws: Workspace, *, seed: int, gate: sections.Gate, counts: sections.
     write_json(ws.evaluation, report)
 
 
+def replay(
+    ws: Workspace,
+    *,
+    seed: int,
+    image: sections.Image,
+    train: sections.Train,
+    discover: sections.Discover,
+    replay: sections.Replay,
+    say: Say,
+) -> None:
+    """Hide each class in turn and see whether discovery finds it again; choose the novelty score and rule by it."""
+    from ctcml.workspace_replay import replay_workspace
+
+    report = replay_workspace(
+        ws,
+        fresh_folder(ws.pictures / "replay"),
+        numbers=train.shortened(replay.profile, replay.epochs),
+        image=image.model_dump(),
+        network=train.network,
+        clusters=discover.clusters,
+        min_cells=discover.min_cells,
+        seed=seed,
+        simulated=simulated(ws),
+        say=say,
+        **replay.model_dump(exclude={"profile", "epochs"}),
+    )
+    write_json(ws.replay, report)
+
+
 def embed(ws: Workspace, *, say: Say) -> None:
-    """Write latents, probabilities and reconstruction errors of every thumbnail by the champion."""
-    from ctcml.embed import load_scorer, score
+    """Write latents, probabilities, reconstruction errors and appearance of every thumbnail by the champion."""
+    from ctcml.embed import load_scorer, look
     from ctcml.malloc import keep_freed_memory
-    from ctcml.shards import read_inputs, sample_uids
+    from ctcml.shards import data_sha256, read_inputs, sample_uids
     from ctcml.tables import EMBEDDING, write_table
 
     keep_freed_memory()
@@ -222,16 +251,18 @@ def embed(ws: Workspace, *, say: Say) -> None:
     samples = sample_uids(ws.shards)
     for number, sample_uid in enumerate(samples, start=1):
         uids, images = read_inputs(ws.shards, [sample_uid], **image)
-        scores = score(scorer, images)
+        seen = look(scorer, images)
         write_table(
             pd.DataFrame(
                 {
                     "cell_uid": uids,
                     "sample_uid": sample_uid,
-                    "predicted": scores.predicted,
-                    "probabilities": list(scores.probabilities),
-                    "latent": list(scores.latents),
-                    "reconstruction_error": list(scores.reconstruction_error),
+                    "predicted": [scorer.classes[at] for at in seen.probabilities.argmax(axis=1)],
+                    "probabilities": list(seen.probabilities),
+                    "latent": list(seen.latents),
+                    "reconstruction_error": list(seen.reconstruction_error),
+                    "energy": seen.energy,
+                    "appearance": list(seen.appearance),
                 }
             ),
             EMBEDDING,
@@ -239,101 +270,150 @@ def embed(ws: Workspace, *, say: Say) -> None:
         )
         if number % 40 == 0 or number == len(samples):
             say(f"{number}/{len(samples)} samples scored")
+    version = json.loads((ws.champion / "version.json").read_text())["version"]
+    made_of = {
+        "model_version": version,
+        "weights_sha256": scorer.weights_sha256,
+        "shards_sha256": data_sha256(ws.manifest),
+    }
+    write_json(folder / "made_of.json", made_of | {"classes": scorer.classes, "image": image})
 
 
 def cluster(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> None:
     """Cluster labelled and unlabelled cells of the training patients and flag what no label explains."""
+    from ctcml.discovery import discover as find
+
+    report = find(
+        ws,
+        fresh_folder(ws.pictures / "clusters"),
+        seed=seed,
+        simulated=simulated(ws),
+        say=say,
+        **discover.model_dump(include={"clusters", "min_cells", "method", "exemplars", "draws"}),
+    )
+    write_json(ws.discovery_report, report)
+
+
+def chart(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> None:
+    """Fit the flat maps to the training cells as the candidate sees them; they stay with the model for good."""
     import numpy as np
 
-    from ctcml.clusters import clusters_table, find_clusters
-    from ctcml.images import overlay
-    from ctcml.pictures import gallery
-    from ctcml.shards import read_pixels
-    from ctcml.tables import CLUSTERS, DISCOVERY, EMBEDDING, MANIFEST, TRUTH, read_folder, read_table, write_table
+    from ctcml.embed import load_scorer, score
+    from ctcml.latentmap import METHODS, choose_cells, fit_reducer, write_chart
+    from ctcml.map_pictures import SPELT, map_plot
+    from ctcml.shards import read_inputs
+    from ctcml.tables import TRUTH, read_table
     from ctcml.truth import training_cells
 
-    roles = json.loads(ws.roles.read_text())
-    manifest = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "patient_uid"])
-    cells = read_folder(ws.embeddings, EMBEDDING).merge(manifest, on="cell_uid")
-    # Nobody looks for classes among the cells of held-out patients.
-    cells = cells[cells["patient_uid"].map(roles) == "train"].reset_index(drop=True)
-    known = cells["cell_uid"].isin(training_cells(read_table(ws.truth, TRUTH))["cell_uid"]).to_numpy()
-    of_cell, found = find_clusters(
-        np.stack(cells["latent"]),
-        known,
-        cells["predicted"].to_numpy(),
-        np.stack(cells["probabilities"]),
-        cells["sample_uid"].to_numpy(),
-        clusters=discover.clusters,
-        ratio=discover.ratio,
-        min_cells=discover.min_cells,
-        neighbours=discover.neighbours,
-        exemplars=discover.exemplars,
-        seed=seed,
+    labelled = training_cells(read_table(ws.truth, TRUTH)).reset_index(drop=True)
+    rng = np.random.default_rng([seed, 4])
+    chosen = labelled.iloc[choose_cells(labelled["class_id"].tolist(), most=discover.map_cells, rng=rng)]
+    class_of = chosen.set_index("cell_uid")["class_id"]
+    scorer = load_scorer(ws.candidate)
+    image = json.loads((ws.candidate / "model.json").read_text())["image"]
+    uids, images = read_inputs(ws.shards, sorted(set(chosen["sample_uid"])), cell_uids=set(class_of.index), **image)
+    classes, latents = class_of[uids].tolist(), score(scorer, images).latents
+    reducers = [
+        fit_reducer(latents, method=method, seed=seed, weights_sha256=scorer.weights_sha256) for method in METHODS
+    ]
+    write_chart(
+        fresh_folder(ws.chart), reducers, about={"cells": len(uids), "per_class": class_of.value_counts().to_dict()}
     )
-    write_table(of_cell.assign(cell_uid=cells["cell_uid"]), DISCOVERY, ws.cell_discovery)
-    table = clusters_table(found, cells["cell_uid"].tolist())
-    write_table(table, CLUSTERS, ws.clusters)
     stamp = simulated(ws)
-    folder = fresh_folder(ws.pictures / "clusters")
-    sample_of = cells.set_index("cell_uid")["sample_uid"]
-    for one in table[table["flagged"]].itertuples():
-        tiles = [overlay(read_pixels(ws.shards, sample_of[uid], [uid])[uid]) for uid in one.exemplars]
-        title = f"Cluster {one.cluster}: {one.verdict} ({one.archive} unlabelled cells of {one.samples} samples)"
-        gallery(
-            tiles,
-            [""] * len(tiles),
-            folder / f"cluster-{one.cluster}.png",
-            columns=8,
-            title=title,
-            simulated=stamp,
-        )
-    say(
-        f"{len(table)} clusters, {int(table['flagged'].sum())} flagged as unlike anything labelled, {int(of_cell['flagged'].sum())} cells in them"
-    )
+    folder = fresh_folder(ws.pictures / "chart")
+    for one in reducers:
+        for ending in ("svg", "png"):
+            map_plot(
+                one.places,
+                classes,
+                folder / f"training-cells-{one.method}.{ending}",
+                simulated=stamp,
+                title=f"{SPELT[one.method]} of the candidate's latents: training cells by settled label",
+            )
+    say(f"flat maps fitted on {len(uids)} of {len(labelled)} training cells")
 
 
-def map(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> None:
-    """Lay the latent space out in two dimensions, for the eye only."""
+def map(ws: Workspace, *, say: Say) -> None:
+    """Place every cell on the flat maps that came with the champion, for the eye only."""
     import numpy as np
 
-    from ctcml.latentmap import fit_map
-    from ctcml.pictures import REST, map_plot
-    from ctcml.tables import DISCOVERY, EMBEDDING, MAP, read_folder, read_table, write_table
+    from ctcml.clinical import COVARIATE
+    from ctcml.latentmap import place, read_chart
+    from ctcml.map_pictures import draw_maps
+    from ctcml.tables import (
+        CLINICAL,
+        DISCOVERY,
+        EMBEDDING,
+        MANIFEST,
+        MAP,
+        TRUTH,
+        read_folder,
+        read_table,
+        write_table,
+    )
+    from ctcml.truth import training_cells
 
-    cells = read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "predicted", "latent"])
-    if len(cells) > discover.map_cells:
-        cells = cells.sample(discover.map_cells, random_state=seed).sort_index()
-    places = fit_map(np.stack(cells["latent"]), method=discover.map, seed=seed)
-    write_table(pd.DataFrame({"cell_uid": cells["cell_uid"], "x": places[:, 0], "y": places[:, 1]}), MAP, ws.map)
+    weights = json.loads((ws.champion / "model.json").read_text())["weights_sha256"]
+    reducers = read_chart(ws.champion_chart, weights_sha256=weights)
+    cells = read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "sample_uid", "predicted", "latent"])
+    latents = np.stack(cells.pop("latent"))
+    places = {name: place(reducer, latents) for name, reducer in reducers.items()}
+    axes = {f"{name}_{axis}": xy[:, at] for name, xy in places.items() for at, axis in enumerate("xy")}
+    write_table(pd.DataFrame({"cell_uid": cells["cell_uid"], **axes}), MAP, ws.map)
+    samples = read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE)
+    kinds = samples["sample_kind"].where(samples["sample_kind"] != "patient", "").str.replace("_", " ")
+    samples["cancer_type"] = (kinds + " " + samples["cancer_type"]).str.strip()
+    # Held-out patients' labels are for the gate alone, so they colour no dot.
+    labels = training_cells(read_table(ws.truth, TRUTH)).set_index("cell_uid")["class_id"]
+    cells = (
+        cells.assign(true_class=cells["cell_uid"].map(labels))
+        .merge(read_table(ws.cell_discovery, DISCOVERY, columns=["cell_uid", "novelty", "flagged"]), how="left")
+        .merge(read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "patient_uid"]), on="cell_uid", how="left")
+        .merge(samples[["sample_uid", "cancer_type", "instrument"]], on="sample_uid", how="left")
+    )
+    cells["flagged"] = cells["flagged"].eq(True)
     stamp = simulated(ws)
     folder = fresh_folder(ws.pictures / "map")
-    map_plot(
-        places,
-        cells["predicted"].tolist(),
-        folder / "latent-map.png",
-        simulated=stamp,
-        title="Latent space by predicted class",
-    )
-    flagged = set(read_table(ws.cell_discovery, DISCOVERY).query("flagged")["cell_uid"])
-    what = ["flagged as new" if uid in flagged else REST for uid in cells["cell_uid"]]
-    map_plot(places, what, folder / "novelty-map.png", simulated=stamp, title="Cells that no label explains")
-    say(f"{len(cells)} cells on the map")
+    for name, xy in places.items():
+        draw_maps(cells.assign(x=xy[:, 0], y=xy[:, 1]), folder, name=name, simulated=stamp)
+    say(f"{len(cells)} cells on the maps")
 
 
-def query(ws: Workspace, *, seed: int, queue: sections.Queue, say: Say) -> None:
+def query(ws: Workspace, *, seed: int, queue: sections.Queue, counts: sections.Counts, say: Say) -> None:
     """Choose the thumbnails that are worth a reader's time, and draw the evaluation arm."""
     import numpy as np
 
-    from ctcml.ledger import Ledger
-    from ctcml.queries import discovery_queue, evaluation_queue
+    from ctcml.calibration import tempered
+    from ctcml.ledger import Ledger, readings_of
+    from ctcml.queries import (
+        decision_critical,
+        discovery_queue,
+        doubtful_labels,
+        evaluation_queue,
+        hidden_repeats,
+        kind_of,
+        not_asked_before,
+    )
     from ctcml.records import Purpose, Role
-    from ctcml.tables import DISCOVERY, MANIFEST, QUEUE, read_folder, read_table, write_table
+    from ctcml.tables import (
+        COUNTS,
+        DISCOVERY,
+        EMBEDDING,
+        MANIFEST,
+        QUEUE,
+        TRUTH,
+        read_folder,
+        read_table,
+        write_table,
+    )
+    from ctcml.truth import training_cells
 
     roles = {patient: Role(role) for patient, role in json.loads(ws.roles.read_text()).items()}
-    manifest = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "patient_uid"])
+    manifest = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "patient_uid", "proposed"])
     patient_of = manifest.set_index("cell_uid")["patient_uid"]
-    queued = {event.body["cell_uid"]: event.body["purpose"] for event in Ledger(ws.ledger_snapshot).events("queued")}
+    events = list(Ledger(ws.ledger_snapshot).events("queued", "reading"))
+    bodies = [event.body for event in events if event.kind == "queued"]
+    queued = {body["cell_uid"]: body["purpose"] for body in bodies}
     drawn = pd.Series(
         # Cells of patients who withdrew are gone, and others are drawn instead.
         [roles[patient_of[uid]] for uid, why in queued.items() if why == Purpose.EVALUATION and uid in patient_of],
@@ -347,20 +427,80 @@ def query(ws: Workspace, *, seed: int, queue: sections.Queue, say: Say) -> None:
         exclude=set(queued),
         rng=np.random.default_rng([seed, 1]),
     )
+    classes = json.loads((ws.champion / "model.json").read_text())["classes"]
+    scored = read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "sample_uid", "predicted", "probabilities"])
+    if len(scored):
+        temperature = json.loads(ws.calibration.read_text())["temperature"]
+        scored["probabilities"] = list(tempered(np.stack(scored["probabilities"].to_list()), temperature))
+    scored = scored.merge(manifest, on="cell_uid")
+    labels = training_cells(read_table(ws.truth, TRUTH))
+    found = read_table(
+        ws.cell_discovery, DISCOVERY, columns=["cell_uid", "cluster", "uncertainty", "in_reference", "flagged"]
+    ).merge(scored, on="cell_uid")
+    unread = found[~(found["in_reference"] | found["cell_uid"].isin({*labels["cell_uid"], *queued}))]
+    critical = decision_critical(
+        unread,
+        read_table(ws.counts, COUNTS),
+        classes=classes,
+        denominator=counts.denominator,
+        flip_risk=queue.flip_risk,
+        between=queue.critical_between,
+    )
+    doubtful = doubtful_labels(
+        labels[["cell_uid", "class_id"]].merge(scored, on="cell_uid"), classes=classes, below=queue.doubtful_below
+    )
+    repeats = hidden_repeats(manifest, readings_of(events))
     discovery = discovery_queue(
-        read_table(ws.cell_discovery, DISCOVERY),
-        patient_of,
-        roles=roles,
-        novel=queue.novel,
-        uncertain=queue.uncertain,
-        random=queue.random,
+        unread,
+        budget=queue.budget,
+        shares=queue.shares.model_dump(),
         per_patient=queue.per_patient,
-        exclude=set(queued),
+        roles=roles,
         rng=np.random.default_rng([seed, 2]),
+        others={
+            "critical": critical,
+            "doubtful": not_asked_before(doubtful, bodies),
+            "repeat": not_asked_before(repeats, bodies),
+        },
     )
     both = pd.concat([discovery, evaluation], ignore_index=True)
     write_table(both.assign(rank=np.arange(len(both), dtype=np.int32)), QUEUE, ws.queue)
-    say(f"{len(discovery)} cells for discovery, {len(evaluation)} for the evaluation arm")
+    kinds = discovery["reason"].map(kind_of).value_counts()
+    told = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    say(f"{len(discovery)} cells for discovery ({told or 'none'}), {len(evaluation)} for the evaluation arm")
+
+
+def calibrate(ws: Workspace, *, counts: sections.Counts, say: Say) -> None:
+    """Measure what the champion's probabilities are worth, on settled cells of steering patients."""
+    from ctcml.calibration import calibrate as fit
+    from ctcml.calibration import reading_error
+    from ctcml.records import Role
+    from ctcml.tables import EMBEDDING, TRUTH, read_folder, read_table
+    from ctcml.truth import evaluation_cells
+
+    # The evaluation arm is drawn at random, so its readers differ as often as readers do; the queue seeks hard cells.
+    read = json.loads(ws.agreement.read_text())["by_purpose"]["evaluation"]
+    found = fit(
+        read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "sample_uid", "probabilities"]),
+        evaluation_cells(read_table(ws.truth, TRUTH), Role.STEERING),
+        classes=json.loads((ws.champion / "model.json").read_text())["classes"],
+        temperature_sd=counts.temperature_sd,
+        spread=counts.patient_spread,
+        spread_sd=counts.patient_spread_sd,
+        frequency_events=counts.frequency_events,
+        reading_error=reading_error(
+            None if read["exact_share"] is None else 1 - read["exact_share"],
+            read["n"],
+            prior=counts.readers_differ,
+            prior_cells=counts.readers_differ_cells,
+        ),
+        read_twice=read["n"],
+    )
+    write_json(ws.calibration, found.to_dict())
+    say(
+        f"temperature {found.temperature:.2f} and the patients' common errors from {found.cells} settled cells of "
+        f"{found.patients} steering patients"
+    )
 
 
 def count(ws: Workspace, *, counts: sections.Counts, survival: sections.Survival, say: Say) -> None:
@@ -375,6 +515,7 @@ def count(ws: Workspace, *, counts: sections.Counts, survival: sections.Survival
     cells = cells.merge(read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "proposed"]), on="cell_uid")
     samples = read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE)
     samples = samples[samples["sample_uid"].isin(sample_uids(ws.manifest))]
+    errors = json.loads(ws.calibration.read_text())
     table = count_cells(
         cells,
         samples,
@@ -383,6 +524,8 @@ def count(ws: Workspace, *, counts: sections.Counts, survival: sections.Survival
         interval=counts.interval,
         cutoffs=survival.cutoffs,
         exploratory_cutoffs=survival.exploratory_cutoffs,
+        frequency_events=counts.frequency_events,
+        **{name: errors[name] for name in ("temperature", "usual", "spread", "reading_error")},
     )
     write_table(table, COUNTS, ws.counts)
     say(f"{len(samples)} samples counted")
@@ -446,4 +589,19 @@ def simulated(ws: Workspace) -> bool:
     return f"{COVARIATE}simulated" in samples and bool((samples[f"{COVARIATE}simulated"] == "yes").any())
 
 
-STAGES = (settle, measure, preselect, train, evaluate, embed, cluster, map, query, count, survive)
+STAGES = (
+    settle,
+    measure,
+    preselect,
+    train,
+    evaluate,
+    replay,
+    chart,
+    embed,
+    cluster,
+    map,
+    query,
+    calibrate,
+    count,
+    survive,
+)

@@ -103,6 +103,8 @@ EMBEDDING: Schema = {  # one file a sample; probabilities in the order of the mo
     "probabilities": pa.list_(F32),
     "latent": pa.list_(F32),
     "reconstruction_error": pa.list_(F32),  # a plane: sum of squared errors / sum of squares of the input
+    "energy": F32,  # minus the log of the summed exponentials of the outputs before softmax
+    "appearance": pa.list_(F32),  # `appearance.NAMES`: measured without any class
 }
 MISTAKES: Schema = {  # settled cells of steering patients on which the candidate and the readers differ about CTC
     "cell_uid": STR,
@@ -115,28 +117,49 @@ MISTAKES: Schema = {  # settled cells of steering patients on which the candidat
     "p_predicted": F32,
     "kind": STR,  # missed or false
 }
-MAP: Schema = {"cell_uid": STR, "x": F32, "y": F32}
+MAP: Schema = {  # for the eye only: no place is an identifier or goes into a decision
+    "cell_uid": STR,
+    "tsne_x": F32,
+    "tsne_y": F32,
+    "umap_x": F32,
+    "umap_y": F32,
+}
 DISCOVERY: Schema = {  # one row a cell of the training patients
     "cell_uid": STR,
     "cluster": I32,
-    "novelty": F32,
+    "cluster_name": STR,
+    "novelty": F32,  # by the score that the replay chose; null for a labelled cell
     "uncertainty": F32,
     "in_reference": BOOL,
+    "shifted": BOOL,  # of a batch that differs as a whole; never flagged
     "flagged": BOOL,
 }
-CLUSTERS: Schema = {
+CLUSTERS: Schema = {  # `clusters.Cluster` explains each column
     "cluster": I32,
+    "name": STR,
+    "came_from": STR,
     "size": I32,
     "archive": I32,
     "reference": I32,
+    "noise": I32,
     "ratio": F32,
     "label_entropy": F32,
+    "novelty": F32,
+    "uncertainty": F32,
+    "stability": F32,
     "nearest_class": STR,
+    "profile": STR,
     "samples": I32,
+    "patients": I32,
     "largest_sample_share": F32,
+    "largest_frame_share": F32,
+    "largest_region_share": F32,
+    "largest_date_share": F32,
     "flagged": BOOL,
     "verdict": STR,
-    "exemplars": pa.list_(STR),
+    "exemplars": pa.list_(STR),  # typical ones
+    "border_exemplars": pa.list_(STR),
+    "random_exemplars": pa.list_(STR),
 }
 QUEUE: Schema = {"cell_uid": STR, "purpose": STR, "reason": STR, "rank": I32}
 COUNTS: Schema = {
@@ -155,6 +178,9 @@ COUNTS: Schema = {
     "exploratory": BOOL,
     "flip_risk": F32,
     "side": STR,  # above, below, undecided, or none without a cut-off
+    "tube_low": F32,  # what experts would count in this very tube; low and high hold the patient's concentration
+    "tube_high": F32,
+    "tube_flip_risk": F32,
 }
 
 

@@ -39,6 +39,8 @@ GITIGNORE = """\
 /derived/
 /pictures/
 /models/candidate/
+/models/chart/
+/models/replay.json
 /models/champion/
 /models/start/
 # of the living ledger, git keeps only the anchor
@@ -292,6 +294,8 @@ def _md5(pointer: str, what: str) -> str:
 
 
 def _data_changed(root: Path) -> bool:
+    if not (root / "data").exists():  # a fresh clone or restore: DVC would first fetch all to say the same
+        return False
     state = _dvc(root, "status", DATA_FILE)
     if "not in cache" in state:  # then DVC cannot compare
         _dvc(root, "fetch", "--quiet", DATA_FILE)

@@ -124,8 +124,18 @@ class Workspace:
         return self.derived / "clusters.parquet"
 
     @property
+    def discovery_report(self) -> Path:
+        """What discovery used, and which instruments' batches differ as a whole."""
+        return self.derived / "discovery.json"
+
+    @property
     def queue(self) -> Path:
         return self.derived / "queue.parquet"
+
+    @property
+    def calibration(self) -> Path:
+        """What the champion's probabilities are worth, measured on settled cells of steering patients."""
+        return self.derived / "calibration.json"
 
     @property
     def counts(self) -> Path:
@@ -146,14 +156,34 @@ class Workspace:
         return self.root / "models" / "candidate"
 
     @property
+    def chart(self) -> Path:
+        """What `ctcml chart` makes: the candidate's flat maps (tsne.npz, umap.npz) and reducer.json, which hashes them."""
+        return self.root / "models" / "chart"
+
+    @property
+    def replay(self) -> Path:
+        """How well discovery finds hidden classes by the candidate's way, and what it should use."""
+        return self.root / "models" / "replay.json"
+
+    @property
     def champion(self) -> Path:
         """The model that was promoted; written by the promotion flow, read by the stages."""
         return self.root / "models" / "champion"
 
     @property
+    def champion_chart(self) -> Path:
+        """The flat maps that were registered with the champion."""
+        return self.champion / "chart"
+
+    @property
     def start(self) -> Path:
         """What the next training starts from: a copy of the champion at the time the round was closed, or nothing yet."""
         return self.root / "models" / "start"
+
+    @property
+    def start_clusters(self) -> Path:
+        """The clusters as they were when the round was closed: what the next ones are named after."""
+        return self.start / "clusters.parquet"
 
     @property
     def reports(self) -> Path:

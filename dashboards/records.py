@@ -15,6 +15,7 @@ import pandas as pd
 
 from ctcml import tables
 from ctcml.errors import BadInput, BadTable
+from ctcml.params import load_params
 from ctcml.workspace import Workspace
 
 Stamp = tuple[tuple[str, int, int], ...]  # name, time of change (ns) and size of each file behind a record
@@ -125,10 +126,13 @@ def cards(workspace: Workspace) -> Cards:
 
 
 def map_cells(workspace: Workspace) -> pd.DataFrame | NotMade:
-    """Cells on the latent map with `x`, `y`, `predicted`, and the discovery columns where a cell has them."""
+    """Cells on the flat map that params.yaml chooses, with `x`, `y`, `predicted`, and the discovery columns where a cell
+    has them."""
     if not workspace.map.exists():
         return NotMade(what="Latent map", command="ctcml repro map")
+    shown = _chosen_map(workspace.params, _stamp(workspace.params))
     placed = _table(workspace.map, _stamp(workspace.map), "MAP", None)
+    placed = placed.rename(columns={f"{shown}_x": "x", f"{shown}_y": "y"})[["cell_uid", "x", "y"]]
     scored = _folder(
         workspace.embeddings, "EMBEDDING", ("cell_uid", "sample_uid", "predicted"), "Embeddings", "ctcml repro embed"
     )
@@ -148,6 +152,15 @@ def clusters(workspace: Workspace) -> pd.DataFrame | NotMade:
         return NotMade(what="Clusters", command="ctcml repro cluster")
     found = _table(workspace.clusters, _stamp(workspace.clusters), "CLUSTERS", None)
     return found.sort_values(["flagged", "ratio"], ascending=False, ignore_index=True)
+
+
+def shifts(workspace: Workspace) -> pd.DataFrame | NotMade:
+    """One row an instrument with unlabelled cells: `instrument`, what the batch-shift test says, whether it is `shifted`."""
+    if not workspace.discovery_report.exists():
+        return NotMade(what="Batch shift", command="ctcml repro cluster")
+    found = _object(workspace.discovery_report)["instruments"]
+    rows = [(name, one["verdict"], bool(one["shifted"])) for name, one in found.items()]
+    return pd.DataFrame(rows, columns=["instrument", "verdict", "shifted"])
 
 
 def contact_sheet(workspace: Workspace, cluster: int) -> Path | NotMade:
@@ -172,7 +185,7 @@ def queue_composition(workspace: Workspace) -> pd.DataFrame | NotMade:
     if not workspace.queue.exists():
         return NotMade(what="Reading queue", command="ctcml repro query")
     found = _table(workspace.queue, _stamp(workspace.queue), "QUEUE", None)
-    found = found.assign(reason=found["reason"].str.replace(r": margin .*", "", regex=True))
+    found = found.assign(reason=found["reason"].str.replace(r": (margin|flip risk|probability) .*", "", regex=True))
     return found.groupby(["purpose", "reason"], as_index=False).size().rename(columns={"size": "cells"})
 
 
@@ -237,6 +250,11 @@ def _table(path: Path, stamp: Stamp, schema: str, columns: tuple[str, ...] | Non
         return tables.read_folder(path, declared, columns=wanted)
     extra = "covariate_" if schema == "CLINICAL" else None
     return tables.read_table(path, declared, columns=wanted, extra_prefix=extra)
+
+
+@lru_cache(maxsize=4)
+def _chosen_map(params: Path, stamp: Stamp) -> str:
+    return load_params(params).discover.map
 
 
 def _json(path: Path) -> Any:

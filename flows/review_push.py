@@ -21,7 +21,7 @@ def choose(root: str, occasion: str) -> int:
         unfinished = ws.reports / f".{occasion}"
         shutil.rmtree(unfinished, ignore_errors=True)
         for name in ("clusters", "map"):
-            shutil.copytree(ws.pictures / name, unfinished / name)
+            shutil.copytree(ws.pictures / name, unfinished / name, ignore=shutil.ignore_patterns("*.svg"))
         shutil.copyfile(ws.clusters, unfinished / ws.clusters.name)
         unfinished.rename(kept)
         commit(ws.root, f"Evidence for {occasion}", [kept])

@@ -25,6 +25,7 @@ def register(root: str, tracking_uri: str) -> str:
         data_version=newest.tag,
         data_md5=newest.data_md5,
         code_commit=code_commit(SOURCE),
+        beside={"chart": ws.chart, "replay.json": ws.replay},
     )
 
 
@@ -35,6 +36,14 @@ def mirror_evaluation(root: str, tracking_uri: str, version: str) -> None:
     report = json.loads(ws.evaluation.read_text())
     drawn = [ws.pictures / "evaluation" / name for name in ("confusion.png", "mistakes.png")]
     log_scorecard(tracking_uri, version, report, [file for file in drawn if file.exists()], by="steering")
+
+
+@over_network
+def mirror_replay(root: str, tracking_uri: str, version: str) -> None:
+    """How well hidden classes are found, and the novelty score and rule that follow: part of what the model is known by."""
+    ws, _ = workspace_and_params(root)
+    report = json.loads(ws.replay.read_text())
+    log_scorecard(tracking_uri, version, report, sorted((ws.pictures / "replay").glob("*.png")), by="replay")
 
 
 @local
@@ -52,9 +61,10 @@ def write_down(root: str, version: str) -> None:
 @flow
 def training(root: str, tracking_uri: str) -> str:
     """Train where something changed and register the result; returns the version in the registry."""
-    run_stages(root, ["train", "evaluate"])
+    run_stages(root, ["train", "evaluate", "replay", "chart"])
     version = register(root, tracking_uri)
     mirror_evaluation(root, tracking_uri, version)
+    mirror_replay(root, tracking_uri, version)
     write_down(root, version)
     ws, _ = workspace_and_params(root)
     if not (ws.champion / "model.json").exists():

@@ -1,6 +1,7 @@
 """What the dashboard reads, what it imports, and what it says when there is nothing to show."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -294,6 +295,19 @@ def test_the_map_is_drawn_by_class_novelty_and_flag_with_every_cell(full: Worksp
     ringed = model_charts.latent_chart(cells, colour_by="predicted", names=names, simulated=True, ringed=0)
     assert ringed.data[-1].name == "cluster 0"
     assert len(ringed.data[-1].x) == (cells["cluster"] == 0).sum()
+
+
+def test_the_map_that_params_yaml_names_is_the_one_that_is_shown(full: Workspace, tmp_path: Path) -> None:
+    ws = Workspace(tmp_path / "copy")
+    shutil.copytree(full.root, ws.root)
+    placed = tables.read_table(ws.map, tables.MAP).set_index("cell_uid")
+    for name, other in (("umap", "tsne"), ("tsne", "umap")):
+        ws.params.write_text(re.sub(r"\bmap: \w+ ", f"map: {name} ", ws.params.read_text()))
+        cells = records.map_cells(ws)
+        assert isinstance(cells, pd.DataFrame)
+        there = placed.loc[cells["cell_uid"]]
+        assert (cells["x"].to_numpy() == there[f"{name}_x"].to_numpy()).all()
+        assert not (cells["x"].to_numpy() == there[f"{other}_x"].to_numpy()).all()
 
 
 def test_a_map_without_discovery_still_shows_the_predicted_classes(full: Workspace, tmp_path: Path) -> None:

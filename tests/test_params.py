@@ -43,6 +43,19 @@ def test_a_profile_that_is_not_there_or_whose_phases_do_not_agree_is_named(tmp_p
             load_params(tmp_path / "params.yaml")
 
 
+def test_shares_that_do_not_sum_to_one_and_a_random_arm_under_a_tenth_are_refused(tmp_path: Path) -> None:
+    for change, complaint in (
+        ({"novel": 0.6}, "queue.shares: .*shares sum to 1.05, expected 1"),
+        ({"random": 0.09, "novel": 0.585}, "queue.shares.random: .*greater than or equal to 0.1"),
+    ):
+        found = yaml.safe_load(SHIPPED.read_text())
+        found["queue"]["critical_between"] = [0.9, 0.1]
+        found["queue"]["shares"] |= change
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(found))
+        with pytest.raises(BadParams, match=f"{complaint}.*critical_between: .*no probability lies between"):
+            load_params(tmp_path / "params.yaml")
+
+
 def test_every_number_says_where_it_comes_from() -> None:
     lines = SHIPPED.read_text().splitlines()
     bare = [line for line in lines if line.startswith("  ") and ":" in line and "#" not in line]

@@ -21,7 +21,19 @@ from ctcml.quarantine import set_aside, write_overview
 from ctcml.records import PLANES, Purpose
 from ctcml.settlement import settle_readings
 from ctcml.shards import Packed, pack_shard, read_pixels
-from ctcml.tables import CLINICAL, DISCOVERY, GIVEN_FEATURES, MANIFEST, QUEUE, read_folder, read_table, write_table
+from ctcml.tables import (
+    CLINICAL,
+    COUNTS,
+    DISCOVERY,
+    EMBEDDING,
+    GIVEN_FEATURES,
+    MANIFEST,
+    QUEUE,
+    TRUTH,
+    read_folder,
+    read_table,
+    write_table,
+)
 from ctcml.thumbnails import Refused
 from ctcml.truth import ground_truth
 from ctcml.versioning import checkout, files_of, versions
@@ -380,11 +392,24 @@ def test_the_next_queue_draws_others_for_evaluation_cells_that_are_gone(ws: Work
     )
     cells = read_folder(ws.manifest, MANIFEST)["cell_uid"]
     discovery = pd.DataFrame(dict.fromkeys(DISCOVERY, 0), index=range(len(cells))).assign(cell_uid=cells)
-    write_table(discovery.astype({"in_reference": bool, "flagged": bool}), DISCOVERY, ws.cell_discovery)
+    write_table(
+        discovery.astype({"cluster_name": str, "in_reference": bool, "shifted": bool, "flagged": bool}),
+        DISCOVERY,
+        ws.cell_discovery,
+    )
+    scores = pd.DataFrame(dict.fromkeys(EMBEDDING, ""), index=range(len(cells))).assign(cell_uid=cells)
+    for name in ("probabilities", "latent", "reconstruction_error", "appearance"):
+        scores[name] = [[1.0]] * len(cells)
+    scores["energy"] = -1.0
+    write_table(scores, EMBEDDING, ws.embeddings / "all.parquet")
+    for schema, path in ((COUNTS, ws.counts), (TRUTH, ws.truth)):
+        write_table(pd.DataFrame(columns=list(schema)), schema, path)
+    stages.write_json(ws.champion / "model.json", {"classes": ["ctc"]})
+    stages.write_json(ws.calibration, {"temperature": 1.0})
     ws.ledger_snapshot.mkdir(parents=True)
     (ws.ledger_snapshot / "1.jsonl").write_bytes(ws.ledger.read_bytes())
-    queue = params.load_params(stages.Path(__file__).parents[1] / "params.yaml").queue
-    stages.query(ws, seed=1, queue=queue, say=print)
+    shipped = params.load_params(stages.Path(__file__).parents[1] / "params.yaml")
+    stages.query(ws, seed=1, queue=shipped.queue, counts=shipped.counts, say=print)
     assert set(read_table(ws.queue, QUEUE)["cell_uid"]) <= set(cells)
     assert set(read_table(ws.queue, QUEUE)["purpose"]) == {Purpose.TRAINING}
 

@@ -19,6 +19,7 @@ def show(workspace: Workspace) -> None:
         "Each dot is a thumbnail, placed by what the network saw in it. "
         "A cluster is flagged when cells without a label are over-represented in it."
     )
+    show_shifts(workspace)
     groups = records.clusters(workspace)
     ringed = None if isinstance(groups, NotMade) else choose_cluster(groups)
     left, right = st.columns([1, 1])
@@ -32,6 +33,20 @@ def show(workspace: Workspace) -> None:
             show_table(groups, records.class_names(workspace))
     if not isinstance(groups, NotMade):
         show_sheets(workspace, groups, ringed)
+
+
+def show_shifts(workspace: Workspace) -> None:
+    """A batch that differs as a whole is said to, before any cluster of it could be taken for a discovery."""
+    found = records.shifts(workspace)
+    if isinstance(found, NotMade):
+        return
+    for row in found[found["shifted"]].itertuples():
+        st.warning(f"{row.instrument}: {row.verdict}")
+    calm = found[~found["shifted"]]
+    if len(calm):
+        with st.expander(f"Batches compared with their reference: {len(calm)}"):
+            for row in calm.itertuples():
+                st.markdown(f"**{row.instrument}**: {row.verdict}")
 
 
 def choose_cluster(groups: pd.DataFrame) -> int | None:
@@ -83,15 +98,36 @@ def show_table(groups: pd.DataFrame, names: dict[str, str]) -> None:
         shown,
         hide_index=True,
         height="content" if len(shown) <= 16 else 640,
-        column_order=["cluster", "verdict", "archive", "reference", "ratio", "nearest_class", "largest_sample_share"],
+        column_order=[
+            "cluster",
+            "name",
+            "verdict",
+            "archive",
+            "reference",
+            "ratio",
+            "stability",
+            "profile",
+            "nearest_class",
+            "largest_sample_share",
+        ],
         column_config={
             "cluster": st.column_config.NumberColumn("Cluster", width=60),
+            "name": st.column_config.TextColumn(
+                "Name", width=120, help="stays with the cells when they are clustered again; the number does not"
+            ),
             "verdict": st.column_config.TextColumn("Verdict", width=160),
             "archive": st.column_config.NumberColumn("Unlabelled", width=80, help="cells that no reader has named yet"),
             "reference": st.column_config.NumberColumn("Labelled", width=70),
             "ratio": st.column_config.NumberColumn(
                 "Ratio", width=60, format="%.1f", help="share of all unlabelled cells over the share expected"
             ),
+            "stability": st.column_config.NumberColumn(
+                "Stability",
+                width=75,
+                format="%.2f",
+                help="bootstrap Jaccard index: 1 comes back each time, below 0.5 dissolves",
+            ),
+            "profile": st.column_config.TextColumn("Markers", width=170),
             "nearest_class": st.column_config.TextColumn("Nearest class", width=100),
             "largest_sample_share": st.column_config.NumberColumn(
                 "Largest sample",
@@ -106,7 +142,7 @@ def show_table(groups: pd.DataFrame, names: dict[str, str]) -> None:
 def show_sheets(workspace: Workspace, groups: pd.DataFrame, ringed: int | None) -> None:
     """Contact sheets: the chosen cluster's, or those of all flagged ones."""
     wanted = groups[groups["cluster"] == ringed] if ringed is not None else groups[groups["flagged"]]
-    st.subheader("Most typical thumbnails")
+    st.subheader("Typical, border and random thumbnails")
     if wanted.empty:
         st.info("No cluster is flagged.")
     else:

@@ -4,6 +4,7 @@ Run as a script to look at it: `python tests/browser/workspace_with_results.py D
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ctcml import tables
+from ctcml.appearance import NAMES
 from ctcml.counts import count_cells
 from ctcml.images import contact_sheet, encode_png
 from ctcml.novelty import density_ratio, uncertainty
@@ -32,6 +34,8 @@ def build(root: Path, *, patients: int = 48, seed: int = 5) -> Workspace:
     """Fill `root` with every file that the dashboard reads."""
     rng = np.random.default_rng(seed)
     ws = Workspace(root)
+    root.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(Path(__file__).parents[2] / "params.yaml", ws.params)
     samples = _clinical(patients, rng)
     cells = _cells(samples, rng)
     tables.write_table(samples.drop(columns="burden"), tables.CLINICAL, ws.clinical, extra_prefix="covariate_")
@@ -45,6 +49,11 @@ def build(root: Path, *, patients: int = 48, seed: int = 5) -> Workspace:
         interval=0.95,
         cutoffs=CUTOFFS,
         exploratory_cutoffs=EXPLORATORY,
+        temperature=1.1,
+        usual=dict.fromkeys(KNOWN, 1 / len(KNOWN)),
+        spread=dict.fromkeys(KNOWN, 0.7),
+        frequency_events=10,
+        reading_error=0.005,
     )
     tables.write_table(counts, tables.COUNTS, ws.counts)
     _write_survival(ws, samples, counts)
@@ -126,7 +135,9 @@ def _write_manifest_and_embeddings(ws: Workspace, cells: pd.DataFrame) -> None:
         )
         tables.write_table(listed, tables.MANIFEST, ws.manifest / f"{sample_uid}.parquet")
         scored = rows[["cell_uid", "sample_uid", "predicted", "probabilities", "latent"]].assign(
-            reconstruction_error=[[0.1, 0.2, 0.1]] * len(rows)
+            reconstruction_error=[[0.1, 0.2, 0.1]] * len(rows),
+            energy=-1.0,
+            appearance=[[0.0] * len(NAMES)] * len(rows),
         )
         tables.write_table(scored, tables.EMBEDDING, ws.embeddings / f"{sample_uid}.parquet")
 
@@ -144,23 +155,33 @@ def _write_discovery(ws: Workspace, cells: pd.DataFrame) -> None:
         {
             "cell_uid": cells["cell_uid"],
             "cluster": of_cell,
-            "novelty": density_ratio(latents, known, neighbours=30),
+            "cluster_name": [f"k-{number:012d}" for number in of_cell],
+            "novelty": np.where(known, np.nan, density_ratio(latents, known)),
             "uncertainty": uncertainty(probabilities),
             "in_reference": known,
+            "shifted": False,
             "flagged": cells["true"] == "cd45ev",
         }
     )
     tables.write_table(found, tables.DISCOVERY, ws.cell_discovery)
     clusters = pd.DataFrame([_cluster(number, cells[of_cell == number]) for number in np.unique(of_cell)])
     tables.write_table(clusters, tables.CLUSTERS, ws.clusters)
+    calm = {
+        "verdict": "comparable with its own labelled cells (most classes moved by 0.11 standard deviations)",
+        "shifted": False,
+    }
+    moved = {
+        "verdict": "shifted against its own labelled cells: nothing of it is called new; have cells of it read",
+        "shifted": True,
+    }
+    ws.discovery_report.write_text(json.dumps({"instruments": {"CellTracks 1": calm, "CellTracks 2": moved}}))
     for number in clusters.loc[clusters["flagged"], "cluster"]:
         _save(ws.pictures / "clusters" / f"cluster-{number}.png", contact_sheet(_vesicles(24, seed=number), columns=12))
     flat = (latents - latents.mean(axis=0)) @ np.linalg.svd(latents - latents.mean(axis=0), full_matrices=False)[2][
         :2
     ].T
-    tables.write_table(
-        pd.DataFrame({"cell_uid": cells["cell_uid"], "x": flat[:, 0], "y": flat[:, 1]}), tables.MAP, ws.map
-    )
+    maps = {"tsne_x": flat[:, 1], "tsne_y": flat[:, 0], "umap_x": flat[:, 0], "umap_y": flat[:, 1]}
+    tables.write_table(pd.DataFrame({"cell_uid": cells["cell_uid"], **maps}), tables.MAP, ws.map)
 
 
 def _cluster(number: int, cells: pd.DataFrame) -> dict[str, Any]:
@@ -168,17 +189,28 @@ def _cluster(number: int, cells: pd.DataFrame) -> dict[str, Any]:
     archive = cells[~cells["known"]]
     return {
         "cluster": number,
+        "name": f"k-{number:012d}",
+        "came_from": "",
         "size": len(cells),
         "archive": len(archive),
         "reference": int(cells["known"].sum()),
+        "noise": 0,
         "ratio": 18.5 - number if flagged else 0.9,
         "label_entropy": 0.4 if flagged else 0.1,
+        "novelty": 0.9 if flagged else 0.4,
+        "uncertainty": 0.3,
+        "stability": 0.93 if flagged else 0.41,
         "nearest_class": cells["predicted"].mode()[0],
+        "profile": "CD45 +, DAPI -, CK -" if flagged else "CD45 -, DAPI +, CK +",
         "samples": archive["sample_uid"].nunique(),
+        "patients": archive["sample_uid"].nunique(),
         "largest_sample_share": archive["sample_uid"].value_counts(normalize=True).iloc[0],
+        **dict.fromkeys(("largest_frame_share", "largest_region_share", "largest_date_share"), np.nan),
         "flagged": flagged,
         "verdict": "new kind of object" if flagged else "known",
         "exemplars": archive["cell_uid"].tolist()[:24],
+        "border_exemplars": [],
+        "random_exemplars": [],
     }
 
 
