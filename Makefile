@@ -27,6 +27,8 @@ trials: setup  ## the heavy trials, beyond the small sample of each in the tests
 	@$(BIN)/ctcml bench cartridge
 	@$(BIN)/ctcml bench train
 	@$(BIN)/ctcml bench score
+	@$(BIN)/ctcml bench counts
+	@$(BIN)/ctcml bench discovery
 
 check: test
 

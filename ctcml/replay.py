@@ -28,6 +28,7 @@ from ctcml.clusters import NEW, Rule, flag_clusters, place
 from ctcml.embed import Scorer, look
 from ctcml.errors import BadInput, CannotTrain
 from ctcml.grouping import group
+from ctcml.malloc import keep_freed_memory
 from ctcml.model import Network
 from ctcml.novelty import BASELINES, OF_APPEARANCE, Seen, novelty_scores
 from ctcml.train import train
@@ -172,9 +173,7 @@ def run_cases(
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ctcml-replay-") as folder:
         np.save(Path(folder) / "images.npy", images)
-        pool = ProcessPoolExecutor(
-            min(workers, len(cases)), mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-        )
+        pool = ProcessPoolExecutor(min(workers, len(cases)), mp_context=get_context("spawn"), initializer=_make_ready)
         try:
             futures = {
                 pool.submit(play, case, Path(folder), labels, groups, in_archive, by_group, plan): number
@@ -192,6 +191,12 @@ def run_cases(
         finally:
             pool.shutdown(cancel_futures=True)
     return [played[number] for number in range(len(cases))]
+
+
+def _make_ready() -> None:
+    """One thread a process: threads of two processes would wait for each other."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 def play(
