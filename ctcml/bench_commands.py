@@ -262,9 +262,25 @@ def bench_instruments_command(seeds: tuple[int, ...], share: float, **size: Any)
 @click.option(
     "--latents/--no-latents", default=False, show_default=True, help="Beside it, a queue that clusters in latents."
 )
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Of 250 readings each.")
+@click.option(
+    "--absent-share",
+    default=0.0,
+    show_default="as drawn, about 0.2",
+    type=click.FloatRange(0, 0.5),
+    help="Of the new class in the pool.",
+)
 @cohort_options
 def bench_review_command(
-    seeds: tuple[int, ...], patients: int, objects: int, pool: int, latents: bool, folder: Path, workers: int
+    seeds: tuple[int, ...],
+    patients: int,
+    objects: int,
+    pool: int,
+    latents: bool,
+    rounds: int,
+    absent_share: float,
+    folder: Path,
+    workers: int,
 ) -> None:
     """Rounds of review by the discovery queue beside as many cells drawn at random, with a class that was absent before.
 
@@ -274,7 +290,9 @@ def bench_review_command(
     """
     from ctcml.bench_review import QUEUE, QUEUE_ON_LATENTS, RANDOM, bench_review, standard_plan
 
-    plan = standard_plan(_shipped(), patients=patients, objects=objects, pool=pool)
+    plan = standard_plan(
+        _shipped(), patients=patients, objects=objects, pool=pool, rounds=rounds, absent_share=absent_share
+    )
     ways = (RANDOM, QUEUE, QUEUE_ON_LATENTS) if latents else (RANDOM, QUEUE)
     say(table_of(bench_review(seeds, plan=plan, ways=ways, folder=folder, workers=workers, say=say)))
 

@@ -82,14 +82,15 @@ Say = Callable[[str], None]
 class Plan:
     """All numbers of a review beside its seed and way; `numbers` are those of `train` for three phases, but for epochs.
 
-    `presentations` is how many images each network sees, `pool` the cells that nobody has read at first, `budget` the cells
-    that both readers read in a round.
+    `presentations` is how many images each network sees, `pool` the cells that nobody has read at first, `absent_share` the
+    share of the absent class among them (0 for as many as there are), `budget` the cells that both readers read in a round.
     """
 
     patients: int
     objects: int
     start: int
     pool: int
+    absent_share: float
     rounds: int
     budget: int
     presentations: int
@@ -106,14 +107,17 @@ class Plan:
     numbers: Mapping[str, Any]
 
 
-def standard_plan(params: Params, *, patients: int, objects: int, pool: int) -> Plan:
+def standard_plan(
+    params: Params, *, patients: int, objects: int, pool: int, rounds: int = 3, absent_share: float = 0.0
+) -> Plan:
     """The size of the prototype's trial, with the laboratory's own queue, clusters, readers and training."""
     return Plan(
         patients=patients,
         objects=objects,
         start=500,
         pool=pool,
-        rounds=3,
+        absent_share=absent_share,
+        rounds=rounds,
         budget=250,
         presentations=9000,
         reader_error=params.simulate.reader_error,
@@ -229,7 +233,11 @@ def set_up(plan: Plan, seed: int) -> Laboratory:
     others, tested = next(parting.split(kinds, groups=patients))
     order = np.random.default_rng([seed, 9]).permutation(others)
     started = order[kinds[order] != ABSENT][: plan.start]
-    pool = order[~np.isin(order, started)][: plan.pool]
+    pool = order[~np.isin(order, started)]
+    if plan.absent_share:
+        absent = kinds[pool] == ABSENT
+        pool = pool[~absent | (np.cumsum(absent) <= round(plan.absent_share * plan.pool))]
+    pool = pool[: plan.pool]
     if len(pool) < plan.pool or len(tested) < FEWEST or set(kinds[tested]) & set(kinds[pool]) != set(KINDS):
         raise BadInput(
             f"bench review: seed {seed} has {len(pool)} cells to read and {len(tested)} to judge by, expected {plan.pool} and"

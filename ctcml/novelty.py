@@ -79,7 +79,7 @@ def class_entropy(probabilities: Floats) -> Scores:
     [1.0, 0.0]
     """
     sure = _by_class(probabilities)
-    return np.asarray(-xlogy(sure, sure).sum(axis=1) / np.log(sure.shape[1]))
+    return np.asarray(np.abs(xlogy(sure, sure).sum(axis=1)) / np.log(sure.shape[1]))
 
 
 def max_softmax(probabilities: Floats) -> Scores:
