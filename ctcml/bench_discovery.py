@@ -254,6 +254,7 @@ def write_workspace(ws: Workspace, *, thumbnails: int, seed: int) -> None:
     write_table(pd.DataFrame(rows["clinical"]), CLINICAL, ws.clinical, extra_prefix=COVARIATE)
     ws.roles.write_text(json.dumps({row["patient_uid"]: "train" for row in rows["clinical"]}), encoding="utf-8")
     ws.params.write_bytes((Path(__file__).parent.parent / "params.yaml").read_bytes())
+    ws.calibration.write_text('{"temperature": 1.0}', encoding="utf-8")
     write_random_model(ws.champion, seed=seed)
     (ws.champion / "version.json").write_text('{"version": "0"}', encoding="utf-8")
     choice = {

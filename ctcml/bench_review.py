@@ -538,7 +538,7 @@ def learning_curves(done: Sequence[Reviewed], path: Path) -> None:
                 )
             axes.set(xlabel="Cells read by both readers", title=title[:1].upper() + title[1:], xticks=read)
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        picture.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+        picture.legend(*axes.get_legend_handles_labels(), loc="outside upper right")
         seeds = len({one.seed for one in done})
         told = f"held-out patients; thin lines: {seeds} seed{'s' * (seeds > 1)}, thick: their mean"
         put_head(picture, "What the readers' time brings, chosen by the queue or by chance", [*stamps(True), told])
