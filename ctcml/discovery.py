@@ -35,7 +35,7 @@ from ctcml.truth import training_cells
 from ctcml.workspace import Workspace
 
 OWN_REFERENCE = 200  # labelled cells of an instrument from which on they are its reference; below, those of all are
-LONELY = 0.9  # density ratio above which a cell has next to no labelled neighbours: new or not, it tells of no shift
+LONELY = 0.8  # density ratio above which a cell has next to no labelled neighbours: new or not, it tells of no shift
 FEWEST_NEAR = 1 / 3  # of a batch; where fewer have labelled neighbours, all of it is looked at: no class is so frequent
 BLIND = (
     0.7  # deviations: a test that cannot see a move as large as this does not clear an instrument without a reference

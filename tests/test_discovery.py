@@ -163,7 +163,7 @@ def test_an_instrument_is_cleared_only_by_a_test_that_could_have_seen_a_shift(
     effect: float, expected: float, own: bool, clear: bool, word: str
 ) -> None:
     shift = Shift(
-        effect=effect, expected=expected, moved={"ctc": effect}, strongest="ck_peak", judged=True, shifted=effect > max(expected, 0.35)
+        effect=effect, expected=expected, moved={"ctc": effect}, strongest="ck_peak", judged=True, shifted=effect > max(expected, 0.5)
     )  # fmt: skip
     assert cleared(shift, own_reference=own) == clear
     assert word in in_words(shift, own)

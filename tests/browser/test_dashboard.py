@@ -20,7 +20,7 @@ from dashboards import screenshot
 APP = Path(dashboards.__file__).with_name("app.py")
 PAGES = {
     "": "Log-rank p",
-    "discovery": "Most typical thumbnails",
+    "discovery": "Typical, border and random thumbnails",
     "review": "Reading queue",
     "models": "Reconstructions",
 }
