@@ -80,7 +80,7 @@ def prepare(ws: Workspace, *, human: bool, resume: bool, changes: Sequence[str])
         if survivors:
             print(f"        stopped what the former run left: {', '.join(survivors)}")
         return
-    params = changed_params(["gate.unattended=true", *changes])
+    params = changed_params(["gate.unattended=true", "replay.cells=500", *changes])
     if ws.root.exists() and any(ws.root.iterdir()):
         if not (ws.private / "simulated").exists():
             raise BadInput(f"{ws.root}: not the workspace of a demo; name another with --workspace")
