@@ -178,10 +178,8 @@ def bench_discovery_command(
     Example: ctcml bench discovery --seed 0 --thumbnails 0
     """
     from ctcml.bench_discovery import bench_discovery, bench_many
-    from ctcml.dataversions import SOURCE
-    from ctcml.params import load_params
 
-    params = load_params(SOURCE / "params.yaml")
+    params = _shipped()
     numbers = params.train.shortened(params.replay.profile, params.replay.epochs)
 
     def run(where: Path, *, say: Callable[[str], None]) -> list[Figure]:

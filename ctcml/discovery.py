@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from ctcml.appearance import NAMES
 from ctcml.calibration import tempered
 from ctcml.clinical import COVARIATE
-from ctcml.clusters import SHIFTED, Cluster, Rule, clusters_table, find_clusters, place
+from ctcml.clusters import ARTEFACT, SHIFTED, Cluster, Rule, clusters_table, find_clusters, place
 from ctcml.errors import BrokenRecord
-from ctcml.images import overlay
 from ctcml.novelty import Seen, density_ratio, novelty_scores, uncertainty
 from ctcml.pictures import gallery
-from ctcml.shards import read_pixels
+from ctcml.shards import read_overlays
 from ctcml.shift import Shift, batch_shift
 from ctcml.tables import (
     CLINICAL,
@@ -37,9 +36,7 @@ from ctcml.workspace import Workspace
 OWN_REFERENCE = 200  # labelled cells of an instrument from which on they are its reference; below, those of all are
 LONELY = 0.8  # density ratio above which a cell has next to no labelled neighbours: new or not, it tells of no shift
 FEWEST_NEAR = 1 / 3  # of a batch; where fewer have labelled neighbours, all of it is looked at: no class is so frequent
-BLIND = (
-    0.7  # deviations: a test that cannot see a move as large as this does not clear an instrument without a reference
-)
+BLIND = 0.7  # deviations: a test that cannot see so large a move clears no instrument without a reference
 RUN_DATE = f"{COVARIATE}run_date"  # a column of the clinical table that a laboratory may fill
 COLUMNS = 8
 
@@ -62,8 +59,7 @@ def discover(
     """Find what no label explains among cells of training patients; writes `tables.DISCOVERY`, `tables.CLUSTERS` and galleries.
 
     Score, representation and ratio are those that the replay chose for the champion; uncertainty is the margin of calibrated
-    probabilities. Returns what was used and each
-    instrument's shift, fit for JSON.
+    probabilities. Returns what was used and each instrument's shift, fit for JSON.
     """
     cells, seen = _cells_of_training_patients(ws)
     choice = read_choice(ws.champion)
@@ -90,7 +86,7 @@ def discover(
     table = clusters_table(found, cells["cell_uid"].tolist())
     write_table(table, CLUSTERS, ws.clusters)
     _draw(ws, cells, found, pictures, simulated=simulated)
-    artefacts = sum(one.verdict.startswith("artefact") for one in found)
+    artefacts = sum(one.verdict.startswith(ARTEFACT) for one in found)
     say(
         f"{len(found)} clusters: {int(table['flagged'].sum())} unlike anything labelled with {int(of_cell['flagged'].sum())} cells, "
         f"{artefacts} put down to artefacts, {sum(one.verdict == SHIFTED for one in found)} of shifted batches"
@@ -209,17 +205,14 @@ def _former_names(ws: Workspace) -> dict[str, str]:
 
 def _draw(ws: Workspace, cells: pd.DataFrame, found: list[Cluster], pictures: Path, *, simulated: bool) -> None:
     """A contact sheet of each cluster that is flagged or put down to an artefact: typical, border and random cells."""
-    sample_of = cells["sample_uid"].tolist()
-    uids = cells["cell_uid"].tolist()
     for one in found:
-        if not (one.flagged or one.verdict.startswith("artefact")):
+        if not (one.flagged or one.verdict.startswith(ARTEFACT)):
             continue
         shown = {"typical": one.exemplars, "border": one.border_exemplars, "random": one.random_exemplars}
-        tiles: list[NDArray[np.uint8]] = []
-        captions: list[str] = []
-        for kind, rows in shown.items():
-            tiles += [overlay(read_pixels(ws.shards, sample_of[row], [uids[row]])[uids[row]]) for row in rows]
-            captions += [kind] * len(rows)
+        chosen = cells.iloc[[row for rows in shown.values() for row in rows]]
+        pictured = read_overlays(ws.shards, chosen)
+        tiles = [pictured[uid] for uid in chosen["cell_uid"]]
+        captions = [kind for kind, rows in shown.items() for _ in rows]
         gallery(
             tiles,
             captions,

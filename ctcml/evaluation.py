@@ -14,13 +14,12 @@ import pandas as pd
 
 from ctcml.clinical import COVARIATE
 from ctcml.embed import load_scorer, score
-from ctcml.images import overlay
 from ctcml.mistakes import find_mistakes, judged_cells, mistakes_by_cancer_type, mistakes_by_probability
 from ctcml.pictures import confusion_plot, gallery, mistakes_plot
 from ctcml.promotion import Predictions
 from ctcml.records import Role
 from ctcml.scorecard import score_card
-from ctcml.shards import read_inputs, read_pixels
+from ctcml.shards import read_inputs, read_overlays
 from ctcml.tables import CLINICAL, MISTAKES, TRUTH, read_table, write_table
 from ctcml.truth import evaluation_cells
 from ctcml.workspace import Workspace
@@ -124,11 +123,7 @@ def _draw(ws: Workspace, report: dict[str, Any], mistakes: pd.DataFrame, picture
 def _show(ws: Workspace, mistakes: pd.DataFrame, kind: str, path: Path, *, simulated: bool) -> None:
     """Draw the thumbnails of one kind of mistake, in order; of very many, the surest."""
     shown = mistakes.loc[mistakes["p_predicted"].nlargest(TILES).index.sort_values()]
-    tiles = {
-        uid: overlay(pixels)
-        for sample_uid, members in shown.groupby("sample_uid")["cell_uid"]
-        for uid, pixels in read_pixels(ws.shards, str(sample_uid), set(members)).items()
-    }
+    tiles = read_overlays(ws.shards, shown)
     other, what = ("predicted", "called") if kind == "missed" else ("true_class", "label")
     some = f"{len(mistakes)}" if len(shown) == len(mistakes) else f"the {len(shown)} surest of {len(mistakes)}"
     gallery(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ctcml import tables
 from ctcml.errors import BadInput, BadTable, BrokenRecord
-from ctcml.images import SIZE, Counts, Picture, Recipe, to_camera_scale, to_given, to_inputs
+from ctcml.images import SIZE, Counts, Picture, Recipe, overlay, to_camera_scale, to_given, to_inputs
 from ctcml.records import PLANES
 
 PIXEL_COLUMNS = ["cell_uid", "height", "width", "planes", "pixels", "source_bit_depth", "restore_low", "recipe"]
@@ -230,6 +230,15 @@ def read_pixels(shards_folder: Path, sample_uid: str, cell_uids: Collection[str]
             " belong to"
         )
     return found
+
+
+def read_overlays(folder: Path, cells: pd.DataFrame) -> dict[str, Picture]:
+    """The picture that a person would look at of each of these cells (`cell_uid`, `sample_uid`); a shard is opened once."""
+    return {
+        uid: overlay(pixels)
+        for sample_uid, members in cells.groupby("sample_uid")["cell_uid"]
+        for uid, pixels in read_pixels(folder, str(sample_uid), set(members)).items()
+    }
 
 
 def _scaled(row: dict[str, Any], path: Path) -> Counts:

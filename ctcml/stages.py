@@ -80,9 +80,8 @@ def preselect(ws: Workspace, *, seed: int, gates: sections.Gates, say: Say) -> N
 
     from ctcml.clinical import COVARIATE
     from ctcml.gates import candidates, pool_for_other, review_sets
-    from ctcml.images import overlay
     from ctcml.pictures import gallery
-    from ctcml.shards import read_pixels
+    from ctcml.shards import read_overlays
     from ctcml.tables import CANDIDATES, CLINICAL, FEATURES, MANIFEST, TRUTH, read_folder, read_table, write_table
     from ctcml.truth import training_cells
 
@@ -105,11 +104,7 @@ def preselect(ws: Workspace, *, seed: int, gates: sections.Gates, say: Say) -> N
     stamp = simulated(ws)
     folder = fresh_folder(ws.pictures / "candidates")
     first = sets[sets["review_set"] == 1]
-    tiles = {
-        uid: overlay(pixels)
-        for sample_uid, members in first.groupby("sample_uid")["cell_uid"]
-        for uid, pixels in read_pixels(ws.shards, str(sample_uid), set(members)).items()
-    }
+    tiles = read_overlays(ws.shards, first)
     for class_id, shown in first.groupby("class_id"):
         gallery(
             [tiles[uid] for uid in shown["cell_uid"]],
