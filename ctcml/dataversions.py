@@ -8,32 +8,55 @@ from pathlib import Path
 
 import ctcml
 from ctcml import versioning
-from ctcml.identity import create_key
-from ctcml.ledger import Draft, Head, Ledger, read_head, snapshot, write_head
+from ctcml.class_registry import class_body
+from ctcml.errors import BrokenRecord
+from ctcml.identity import create_key, load_key
+from ctcml.ledger import (
+    Draft,
+    Head,
+    Ledger,
+    parse_head,
+    read_head,
+    require_signed,
+    signed,
+    snapshot,
+    write_head,
+)
 from ctcml.records import PAPER_CLASSES
 from ctcml.versioning import DataVersion
 from ctcml.workspace import Workspace
 
 SOURCE = Path(ctcml.__file__).parent.parent
 # Events that say what was done with the data; they alone make no new version of it.
-BOOKKEEPING = ("data_version", "training", "sealed_look", "promotion", "mode")
+BOOKKEEPING = (
+    "data_version",
+    "training",
+    "sealed_look",
+    "promotion",
+    "rollback",
+    "mode",
+    "reader_added",
+    "reader_removed",
+    "round_closed",
+    "request",
+)
 
 
 def create_workspace(ws: Workspace, *, now: datetime) -> None:
     """Make git, DVC, the key and a ledger that opens with the paper's five classes."""
     versioning.init_workspace(ws.root, SOURCE)
-    create_key(ws.key)
+    key = create_key(ws.key)
     added = [
         Draft(
             kind="class_added",
             by="Zeune et al. 2020",
             why="the paper's five-class set",
-            body={"class_id": one.class_id, "name": one.name, "definition": one.definition},
+            body=class_body(one, authors=["Zeune et al. 2020"]),
         )
         for one in PAPER_CLASSES
     ]
     made = Draft(kind="workspace_created", by="ctcml init", body={"ctcml": version("ctcml")})
-    write_head(Ledger(ws.ledger).append([made, *added], now=now), ws.ledger_head)
+    write_head(signed(Ledger(ws.ledger).append([made, *added], now=now), key), ws.ledger_head)
     versioning.commit(ws.root, "Open the ledger", [ws.ledger_head.relative_to(ws.root)])
     set_start(ws, data_version="none")
 
@@ -80,8 +103,27 @@ def set_start(ws: Workspace, *, data_version: str) -> bool:
 
 
 def anchor(ws: Workspace) -> Head:
-    """Commit length and hash of the ledger to the workspace's git; a later cut below it cannot be hidden."""
-    head = Ledger(ws.ledger).verify(read_head(ws.ledger_head))
+    """Commit length and hash of the ledger, signed, to the workspace's git; a later cut below it cannot be hidden."""
+    key, ledger, former = load_key(ws.key), Ledger(ws.ledger), read_head(ws.ledger_head)
+    if former is not None:
+        require_signed(ledger, [former], key)
+    head = signed(ledger.verify(former), key)
     write_head(head, ws.ledger_head)
     versioning.commit(ws.root, f"Anchor the ledger at {head.length} events", [ws.ledger_head.relative_to(ws.root)])
     return head
+
+
+def verify_ledger(ws: Workspace) -> tuple[Head, int]:
+    """Walk the live ledger against every anchor that the workspace's git has ever held, and the data version's snapshot.
+
+    Returns the head and how many anchors were compared. Raises `BrokenRecord`.
+    """
+    key, ledger = load_key(ws.key), Ledger(ws.ledger)
+    place = ws.ledger_head.relative_to(ws.root)
+    anchors = [parse_head(text, f"{place} at {commit}") for commit, text in versioning.former_texts(ws.root, place)]
+    if (present := read_head(ws.ledger_head)) is not None:
+        anchors.append(present)
+    if not anchors:
+        raise BrokenRecord(f"{ws.ledger_head}: the ledger has no anchor; bring ledger/head.json back from git")
+    require_signed(ledger, anchors, key)
+    return ledger.verify(*anchors, Ledger(ws.ledger_snapshot).head()), len(anchors)

@@ -21,6 +21,18 @@ FEATURES = (
     "ch_2_Overlay_ch_1",
     "ch_2_Overlay_ch_3",
 )  # fmt: skip
+# What a reader may say of an object beside its class, and how the page calls it.
+REASONS = {
+    "fragment": "fragment",
+    "cd45_positive": "CD45+",
+    "no_nucleus": "no nucleus",
+    "misaligned": "misaligned",
+    "out_of_focus": "out of focus",
+    "debris": "debris",
+}
+UNREADABLE = "unreadable"  # a label that is no class: the reader cannot say, another person decides
+NEW_PREFIX = "new:"  # a label that proposes a class
+RESERVED = (UNREADABLE, "new_class")  # names that the page uses for other things than classes
 CLASS_ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
@@ -37,6 +49,23 @@ class Purpose(StrEnum):
 
     TRAINING = "training"
     EVALUATION = "evaluation"
+
+
+class Duty(StrEnum):
+    """For what a reading was asked: as one of the two, to decide where they differ, or to check where they agree."""
+
+    READER = "reader"
+    ADJUDICATOR = "adjudicator"
+    CHECK = "check"
+
+
+class Confidence(StrEnum):
+    """How sure a reader says to be; four steps, so that nobody can stay in the middle."""
+
+    SURE = "sure"
+    PROBABLE = "probable"
+    DOUBTFUL = "doubtful"
+    GUESS = "guess"
 
 
 class Verdict(StrEnum):
@@ -77,6 +106,8 @@ class CellClass:
     def __post_init__(self) -> None:
         if not CLASS_ID.fullmatch(self.class_id):
             raise BadInput(f"class_id {self.class_id!r}: expected lower-case letters, digits and _; rename it")
+        if self.class_id in RESERVED:
+            raise BadInput(f"class_id {self.class_id!r}: the reading page uses that name for something else; rename it")
         if not self.name.strip():
             raise BadInput(f"class {self.class_id!r}: its name is empty; give it one")
 
@@ -121,7 +152,8 @@ class Sample:
 class Reading:
     """One reader's answer about one thumbnail on one occasion.
 
-    `label` is a `class_id`, or `new:<class_id>` when the reader proposes a class.
+    `label` is a `class_id`, `new:<class_id>` when the reader proposes a class, or `UNREADABLE`. `confidence` is what the
+    reader said, or None; `reasons` are keys of `REASONS`.
     """
 
     read_uid: str
@@ -131,14 +163,21 @@ class Reading:
     occasion: str
     purpose: Purpose
     lead_time_s: float | None = None
+    duty: Duty = Duty.READER
+    confidence: Confidence | None = None
+    reasons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not CLASS_ID.fullmatch(self.label.removeprefix("new:")):
+        if not CLASS_ID.fullmatch(self.label.removeprefix(NEW_PREFIX)):
             raise BadInput(
                 f"reading {self.read_uid}: label {self.label!r} is neither a class nor new:<name>; read the cell again"
             )
         if not self.reader:
             raise BadInput(f"reading {self.read_uid}: the reader is missing")
+        if unknown := set(self.reasons) - set(REASONS):
+            raise BadInput(
+                f"reading {self.read_uid}: reasons {sorted(unknown)} are not among {list(REASONS)}; read it again"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,12 +188,24 @@ class Settled:
     label: str
     how: str
     purpose: Purpose
+    occasion: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contested:
-    """A thumbnail on which the two readers differ; it goes to the adjudicator."""
+    """A thumbnail for a third person: the two readers differ, or (duty check) somebody shall look whether they are right."""
 
     cell_uid: str
     labels: tuple[str, str]
     purpose: Purpose
+    occasion: str
+    duty: Duty = Duty.ADJUDICATOR
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A thumbnail that was read as often as the rule asks and gets no label from it, and why."""
+
+    cell_uid: str
+    occasion: str
+    why: str

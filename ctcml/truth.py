@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ctcml.class_registry import classes_of
 from ctcml.errors import ProtocolBreach
 from ctcml.ledger import Event
 from ctcml.records import CellClass, Purpose, Role
@@ -26,16 +27,12 @@ def ground_truth(events: Iterable[Event], manifest: pd.DataFrame) -> GroundTruth
 
     Raises `ProtocolBreach` when a settled label would let a steering or sealed patient into training.
     """
-    classes: dict[str, CellClass] = {}
+    events = list(events)
     roles: dict[str, Role] = {}
     labels: dict[str, tuple[str, str, str]] = {}
     for event in events:
         body = event.body
-        if event.kind == "class_added":
-            classes[body["class_id"]] = CellClass(
-                class_id=body["class_id"], name=body["name"], definition=body["definition"]
-            )
-        elif event.kind == "patient_assigned":
+        if event.kind == "patient_assigned":
             roles[body["patient_uid"]] = Role(body["role"])
         elif event.kind == "historic_label":
             labels.setdefault(body["cell_uid"], (body["class_id"], Purpose.TRAINING, "historic"))
@@ -51,7 +48,7 @@ def ground_truth(events: Iterable[Event], manifest: pd.DataFrame) -> GroundTruth
     refuse_mixed_purposes(cells)
     return GroundTruth(
         cells=cells[list(TRUTH)].sort_values(["sample_uid", "cell_uid"], ignore_index=True),
-        classes=tuple(classes.values()),
+        classes=classes_of(events),
         roles=roles,
         historic_unused=int(unused.sum()),
     )

@@ -34,6 +34,8 @@ GITIGNORE = """\
 /.ctcml/
 /inbox/
 /quarantine/
+# the readers' desk, made anew after each pull
+/review/
 # versioned by DVC
 /data/
 /derived/
@@ -47,7 +49,7 @@ GITIGNORE = """\
 /ledger/*
 !/ledger/head.json
 """
-DVCIGNORE = "/.ctcml\n/inbox\n/quarantine\n/ledger\n"
+DVCIGNORE = "/.ctcml\n/inbox\n/quarantine\n/ledger\n/review\n"
 # Linked, a file below data/ is not copied into the cache a second time. It is then read-only: whatever writes there must
 # write a new file and rename it, as all of ours does.
 DVC_CONFIG = """\
@@ -246,6 +248,18 @@ def commit(root: Path, message: str, paths: Iterable[Path | str]) -> str:
     """Commit these files of the workspace and nothing else; returns the commit, the present one if nothing changed."""
     with _lock(root):
         return _commit(root, message, [str(path) for path in paths])
+
+
+def former_texts(root: Path, path: Path) -> list[tuple[str, str]]:
+    """Every text that a file of one line has had in the workspace's git, newest first, each with its commit."""
+    commit, found = "", []
+    said = _git(root, "log", "--no-color", "--format=commit %h", "--patch", "--unified=0", "--", path.as_posix())
+    for line in said.splitlines():
+        if line.startswith("commit "):
+            commit = line.removeprefix("commit ")
+        elif line.startswith("+") and not line.startswith("+++"):
+            found.append((commit, line[1:]))
+    return found
 
 
 def repro(

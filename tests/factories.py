@@ -1,5 +1,6 @@
 """Small, true-to-life records for the tests; everything is seeded."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ctcml.class_registry import class_body
 from ctcml.ledger import Draft, Ledger
-from ctcml.records import PAPER_CLASSES, Purpose, Reading
+from ctcml.records import PAPER_CLASSES, PLANES, Duty, Purpose, Reading
+from ctcml.shards import Packed, pack_shard
+from ctcml.tables import MANIFEST, write_table
+from ctcml.workspace import Workspace
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 KEY = b"k" * 32
 
 
 def a_reading(
-    cell: str, reader: str, label: str, *, purpose: Purpose = Purpose.TRAINING, occasion: str = "round-1"
+    cell: str,
+    reader: str,
+    label: str,
+    *,
+    purpose: Purpose = Purpose.TRAINING,
+    occasion: str = "round-1",
+    duty: Duty = Duty.READER,
+    **more: Any,
 ) -> Reading:
     return Reading(
         read_uid=f"{cell}-{reader}-{occasion}",
@@ -24,25 +36,62 @@ def a_reading(
         label=label,
         occasion=occasion,
         purpose=purpose,
+        duty=duty,
+        **more,
     )
 
 
 def reading_draft(one: Reading, name: str | None = None) -> Draft:
-    body: dict[str, Any] = {**vars(one), "purpose": one.purpose.value, "name": name, "source": "test"}
-    return Draft(kind="reading", by=one.reader, body=body)
+    body: dict[str, Any] = {
+        **vars(one),
+        "purpose": one.purpose.value,
+        "duty": one.duty.value,
+        "confidence": one.confidence.value if one.confidence else None,
+        "reasons": list(one.reasons),
+        "name": name,
+        "source": "test",
+    }
+    return Draft(kind="reading" if one.duty == Duty.READER else "adjudication", by=one.reader, body=body)
+
+
+def a_queued(
+    *cells: str,
+    occasion: str = "round-1",
+    readers: tuple[str, ...] = ("reader-a", "reader-b"),
+    reason: str = "random",
+    purpose: Purpose = Purpose.TRAINING,
+) -> list[Draft]:
+    """Cells that two readers are asked about."""
+    return [
+        Draft(
+            kind="queued",
+            by="query",
+            why=reason,
+            body={
+                "cell_uid": cell,
+                "purpose": purpose.value,
+                "reason": reason,
+                "occasion": occasion,
+                "readers": list(readers),
+            },
+        )
+        for cell in cells
+    ]
+
+
+def people(*readers: str, adjudicators: tuple[str, ...] = ()) -> list[Draft]:
+    """The events by which people are registered."""
+    return [
+        Draft(kind="reader_added", by="test", body={"reader": name, "adjudicates": adjudicates, "server": "ours"})
+        for names, adjudicates in ((readers, False), (adjudicators, True))
+        for name in names
+    ]
 
 
 def a_ledger(path: Path, *drafts: Draft) -> Ledger:
     """A ledger that opens with the paper's five classes."""
     ledger = Ledger(path)
-    opening = [
-        Draft(
-            kind="class_added",
-            by="paper",
-            body={"class_id": one.class_id, "name": one.name, "definition": one.definition},
-        )
-        for one in PAPER_CLASSES
-    ]
+    opening = [Draft(kind="class_added", by="paper", body=class_body(one, authors=["paper"])) for one in PAPER_CLASSES]
     ledger.append([*opening, *drafts], now=NOON)
     return ledger
 
@@ -78,3 +127,30 @@ def put(path: Path, text: str) -> None:
     """Write a file as all of ours are written: a new one under the old name, never into one that DVC has linked."""
     path.unlink(missing_ok=True)
     path.write_text(text)
+
+
+def a_sample(ws: Workspace, cells: Sequence[str], *, sample: str = "s1", patient: str = "p1") -> None:
+    """Pack made-up cells of one patient as a shard with its manifest."""
+    rng = np.random.default_rng(3)
+    packed = [
+        Packed(
+            cell_uid=cell,
+            sample_uid=sample,
+            object_index=number,
+            planes=PLANES,
+            pixels=a_cell(rng)[:3],
+            mask=None,
+            source_bit_depth=16,
+            source_order="CD45,DAPI,CK",
+        )
+        for number, cell in enumerate(cells)
+    ]
+    rows = {name: [None] * len(cells) for name in MANIFEST} | {
+        "cell_uid": list(cells),
+        "sample_uid": sample,
+        "patient_uid": patient,
+        "object_index": range(len(cells)),
+        "content_sha256": [one.content_sha256 for one in packed],
+        "shard_sha256": pack_shard(packed, ws.shards / f"{sample}.parquet"),
+    }
+    write_table(pd.DataFrame(rows), MANIFEST, ws.manifest / f"{sample}.parquet")

@@ -1,5 +1,6 @@
 """The ledger forgets nothing and lets nothing be changed."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -9,10 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import NOON, a_ledger, a_reading, reading_draft
+from factories import KEY, NOON, a_ledger, a_reading, reading_draft
 
 from ctcml.errors import BrokenRecord
-from ctcml.ledger import Draft, Head, Ledger, read_head, readings_of, snapshot, write_head
+from ctcml.ledger import (
+    SCHEMA_VERSION,
+    Draft,
+    Event,
+    Head,
+    Ledger,
+    read_head,
+    readings_of,
+    require_signed,
+    signed,
+    snapshot,
+    write_head,
+)
+from ctcml.records import Duty
 
 
 def some_drafts(count: int, by: str = "reader-a") -> list[Draft]:
@@ -158,3 +172,145 @@ def test_an_anchor_survives_its_file_and_a_damaged_one_is_named(tmp_path: Path) 
     (tmp_path / "head.json").write_text("{}")
     with pytest.raises(BrokenRecord, match=r"head\.json"):
         read_head(tmp_path / "head.json")
+
+
+def in_schema_1(path: Path, *events: tuple[str, str, dict[str, object]]) -> Ledger:
+    """A ledger as the first version wrote it: kind, by and body of each event."""
+    prev, lines = "0" * 64, []
+    for seq, (kind, by, body) in enumerate(events):
+        line = {
+            "schema": 1,
+            "seq": seq,
+            "at": NOON.isoformat(),
+            "by": by,
+            "kind": kind,
+            "why": "",
+            "body": body,
+            "prev": prev,
+        }
+        text = json.dumps(line, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        prev = hashlib.sha256(text.encode()).hexdigest()
+        lines.append(json.dumps({**line, "hash": prev}, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+    path.write_text("\n".join(lines) + "\n")
+    return Ledger(path)
+
+
+def an_old_reading(cell: str, reader: str, label: str) -> tuple[str, str, dict[str, object]]:
+    body = {"read_uid": f"{cell}{reader}", "cell_uid": cell, "reader": reader, "label": label, "name": None}
+    return "reading", reader, {**body, "occasion": "round-1", "purpose": "training", "lead_time_s": None, "source": "x"}
+
+
+OLD = (
+    ("class_added", "Zeune et al. 2020", {"class_id": "ctc", "name": "CTC", "definition": "CK+"}),
+    ("queued", "ctcml query", {"cell_uid": "c1", "purpose": "training", "reason": "random", "occasion": "round-1"}),
+    an_old_reading("c1", "reader-b", "ctc"),
+    an_old_reading("c1", "reader-a", "wbc"),
+    an_old_reading("c1", "reader-c", "ctc"),
+    ("settlement", "ctcml", {"cell_uid": "c1", "class_id": "ctc", "how": "adjudicator", "purpose": "training"}),
+)
+
+
+def test_a_ledger_of_the_first_schema_is_read_as_one_of_today_and_verified_as_it_was_written(tmp_path: Path) -> None:
+    old = in_schema_1(tmp_path / "ledger.jsonl", *OLD)
+    events = list(old.events())
+    assert [event.kind for event in events][2:5] == ["reading", "reading", "adjudication"]
+    assert [one.duty for one in readings_of(events)] == [Duty.READER, Duty.READER, Duty.ADJUDICATOR]
+    assert events[0].body["authors"] == ["Zeune et al. 2020"]
+    assert events[1].body["readers"] is None
+    assert [event.hash for event in events][-1] == old.verify().hash
+
+
+def test_a_ledger_that_was_begun_in_the_first_schema_goes_on_in_todays(tmp_path: Path) -> None:
+    old = in_schema_1(tmp_path / "ledger.jsonl", *OLD)
+    anchor = old.head()
+    before = old.path.read_bytes()
+    old.append(some_drafts(2), now=NOON)
+    assert old.path.read_bytes().startswith(before)
+    assert old.verify(anchor).length == len(OLD) + 2
+    assert [json.loads(line)["schema"] for line in old.path.read_text().splitlines()][-3:] == [1, SCHEMA_VERSION, 2]
+    assert len(readings_of(old.events())) == 5
+
+
+def test_a_line_of_the_first_schema_cannot_be_passed_off_as_one_of_today(tmp_path: Path) -> None:
+    old = in_schema_1(tmp_path / "ledger.jsonl", *OLD)
+    old.path.write_text(old.path.read_text().replace('"schema":1', '"schema":2', 1))
+    with pytest.raises(BrokenRecord, match="line 1 was changed"):
+        old.verify()
+
+
+def test_a_schema_of_tomorrow_is_refused_by_name(tmp_path: Path) -> None:
+    ledger = a_ledger(tmp_path / "ledger.jsonl")
+    line = json.loads(ledger.path.read_text().splitlines()[-1])
+    claimed = line.pop("hash")
+    line["schema"] = SCHEMA_VERSION + 1
+    text = json.dumps(line, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    line["hash"] = hashlib.sha256(text.encode()).hexdigest()
+    assert claimed != line["hash"]
+    ledger.path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(BrokenRecord, match="schema version 3, expected 1 to 2"):
+        ledger.verify()
+
+
+def test_a_head_that_somebody_without_the_key_wrote_is_refused(tmp_path: Path) -> None:
+    ledger = a_ledger(tmp_path / "ledger.jsonl", *some_drafts(3))
+    true, forged = signed(ledger.head(), KEY), signed(ledger.head(), b"x" * 32)
+    require_signed(ledger, [true], KEY)
+    for head in (
+        forged,
+        Head(length=true.length, hash=true.hash),
+        Head(length=5, hash=true.hash, signature=true.signature),
+    ):
+        with pytest.raises(BrokenRecord, match="signature"):
+            require_signed(ledger, [head], KEY)
+
+
+def test_heads_from_before_signatures_pass_only_where_the_ledger_is_as_old(tmp_path: Path) -> None:
+    old = in_schema_1(tmp_path / "ledger.jsonl", *OLD)
+    former = old.head()
+    old.append(some_drafts(1), now=NOON)
+    require_signed(old, [former], KEY)
+    with pytest.raises(BrokenRecord, match="no signature"):
+        require_signed(old, [old.head()], KEY)
+
+
+def test_a_head_keeps_its_signature_on_disk(tmp_path: Path) -> None:
+    head = signed(a_ledger(tmp_path / "ledger.jsonl").head(), KEY)
+    write_head(head, tmp_path / "head.json")
+    assert read_head(tmp_path / "head.json") == head
+
+
+def decide_once(path: Path, name: str) -> None:
+    """Write an event unless somebody else did: right only if nobody writes between the look and the word."""
+    ledger = Ledger(path)
+
+    def make() -> list[Draft]:
+        taken = any(event.kind == "mode" for event in ledger.events())
+        return [] if taken else [Draft(kind="mode", by=name, body={})]
+
+    for _ in range(5):
+        ledger.decide(make, now=NOON)
+
+
+def test_what_is_decided_on_the_ledger_is_decided_once_however_many_decide(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    a_ledger(path, *some_drafts(300))
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=decide_once, args=(path, f"w{n}")) for n in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert sum(event.kind == "mode" for event in Ledger(path).events()) == 1
+
+
+def test_the_last_line_is_found_however_long_it_is(tmp_path: Path) -> None:
+    long = Draft(kind="mode", by="x", body={"text": "µ" * 200_000})
+    ledger = a_ledger(tmp_path / "ledger.jsonl", long)
+    last: Event = list(ledger.events())[-1]
+    assert ledger.head() == Head(length=6, hash=last.hash)
+    ledger.path.write_bytes(ledger.path.read_bytes() + b"x" * 150_000)
+    assert ledger.head().length == 6
+    assert ledger.append([long], now=NOON).length == 7
+    assert ledger.verify().length == 7
+    assert len(ledger.path.with_suffix(".torn").read_bytes()) == 150_001
