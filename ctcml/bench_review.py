@@ -46,8 +46,8 @@ from ctcml.paired import paired
 from ctcml.params import Params
 from ctcml.pictures import ARM_COLOURS, FURTHER_COLOURS, STYLE, put_head, save_figure, stamps
 from ctcml.queries import discovery_queue
-from ctcml.readings import NEW_PREFIX, proposed_classes, settle
-from ctcml.records import Purpose, Reading, Role
+from ctcml.readings import settle, unnamed
+from ctcml.records import NEW_PREFIX, Purpose, Reading, Role
 from ctcml.replay import USUAL_RATIO
 from ctcml.train import train
 from ctcml.trials import SETS, with_wrong_labels
@@ -293,8 +293,8 @@ def labels_of(readings: Sequence[Reading], given: NDArray[np.object_], new_class
 
     A new name becomes a class when `new_class_min` cells are settled by it, and is left out until then.
     """
-    settled, _, _ = settle(readings, rule="paper")
-    classes = {*KNOWN, *(one.class_id for one in proposed_classes(settled, minimum=new_class_min))}
+    settled = settle(readings, rule="paper").settled
+    classes = {*KNOWN, *(class_id for class_id, cells in unnamed(settled).items() if len(cells) >= new_class_min)}
     labels = given.copy()
     for one in settled:
         if (label := one.label.removeprefix(NEW_PREFIX)) in classes:

@@ -1,201 +1,212 @@
-"""Two readers a thumbnail: what is settled, what goes to the adjudicator, what waits, and how far readers agree."""
+"""Two readers a thumbnail: what is settled, what goes to a third person, what waits, and what gets no label."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from statistics import median
-from typing import Any, Literal
-
-from sklearn.metrics import cohen_kappa_score
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from ctcml.errors import BadInput, ProtocolBreach
-from ctcml.ledger import Event, readings_of
-from ctcml.records import CellClass, Contested, Purpose, Reading, Settled
+from ctcml.records import NEW_PREFIX, UNREADABLE, Contested, Duty, LeftOut, Purpose, Reading, Settled
 
-NEW_PREFIX = "new:"
-BOTH_AGREE, ADJUDICATED = "both readers", "adjudicator"
+BOTH_AGREE, CHECKED, ADJUDICATED = "both readers", "both readers, checked", "adjudicator"
+NO_ALIASES: Mapping[str, str] = {}
+Rule = Literal["adjudicate", "paper"]
+Case = tuple[str, str]  # a cell on an occasion
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """How far two readers agree on `n` cells; None where there is nothing to compute from."""
+class Standing:
+    """Where all cells stand. A cell that was read on several occasions is settled by the last one that settles it."""
 
-    n: int
-    exact_share: float | None
-    kappa: float | None
+    settled: tuple[Settled, ...]
+    contested: tuple[Contested, ...]
+    waiting: tuple[Case, ...]  # read by one of the two so far
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass
+class _Read:
+    """What was said of a cell on one occasion."""
+
+    two: dict[str, Reading] = field(default_factory=dict)
+    third: Reading | None = None
 
 
 def settle(
     readings: Iterable[Reading],
     *,
-    rule: Literal["adjudicate", "paper"],
-    adjudications: Iterable[Reading] = (),
-) -> tuple[list[Settled], list[Contested], list[str]]:
-    """Sort cells into settled, contested and waiting (cell_uids that lack a second reader), each by cell_uid.
+    rule: Rule,
+    is_repeat: Callable[[Case], bool] = lambda _: False,
+    is_checked: Callable[[Case], bool] = lambda _: False,
+    aliases: Mapping[str, str] = NO_ALIASES,
+) -> Standing:
+    """Judge every cell by its readings; the last occasion that settles it counts, hidden repeats (`is_repeat`) never do.
 
-    An exact match of two different readers settles a cell. With "adjudicate" a mismatch waits for the adjudicator's
-    reading; with "paper" mismatches are left out, as published. Only the occasion on which a cell was first read
-    counts: what is read again (a hidden repeat, a doubtful label), by whomever, changes nothing. `new:<class>` and
-    `<class>` are one label, because a class may be accepted between two readings; the settled label keeps `new:` only
-    if nobody used the accepted class.
+    An exact match of two different readers settles a cell. With "adjudicate" a mismatch waits for a third person, whose
+    label stands; where `is_checked` says so, a third person also looks at a match, whose label stands meanwhile and
+    afterwards (2 of 3): what the third said is kept as a reading. With "paper" mismatches are left out, as published,
+    and a match that is checked is settled only when the third person says the same. Two `unreadable` are no match.
+    `new:<class>`, `<class>` and its `aliases` are one label, because a class may be accepted between two readings; the
+    settled label keeps `new:` only if nobody used the accepted class.
 
-    Raises `ProtocolBreach` if one reader read a cell twice on one occasion, if more than two readers read it, if it was
-    read for two purposes, or if its adjudicator was one of its readers.
+    Raises `ProtocolBreach` if one reader read a cell twice on one occasion, if more than two readers or more than one third
+    person read it, if it was read for two purposes, or if the third person was one of its two readers.
     """
     if rule not in ("adjudicate", "paper"):
         raise BadInput(f"settlement rule {rule!r}: expected adjudicate or paper; mend params.yaml")
-    decisions = _adjudication_by_cell(adjudications)
-    settled: list[Settled] = []
-    contested: list[Contested] = []
-    waiting: list[str] = []
-    for cell_uid, pair in _by_cell(readings).items():
-        purpose = pair[0].purpose
-        if cell_uid in decisions:
-            _require_third_person(decisions[cell_uid], pair)
-        if len(pair) < 2:
-            waiting.append(cell_uid)
-        elif _plain(pair[0]) == _plain(pair[1]):
-            label = _plain(pair[0]) if pair[0].label != pair[1].label else pair[0].label
-            settled.append(Settled(cell_uid=cell_uid, label=label, how=BOTH_AGREE, purpose=purpose))
-        elif rule == "adjudicate" and cell_uid in decisions:
-            settled.append(
-                Settled(cell_uid=cell_uid, label=decisions[cell_uid].label, how=ADJUDICATED, purpose=purpose)
-            )
-        elif rule == "adjudicate":
-            contested.append(Contested(cell_uid=cell_uid, labels=(pair[0].label, pair[1].label), purpose=purpose))
-    return settled, contested, waiting
-
-
-def label_pairs(readings: Iterable[Reading]) -> list[tuple[str, str]]:
-    """Labels of the cells that have two readers, each pair in the order of the readers' names; `new:` is left out."""
-    pairs = (pair for pair in _by_cell(readings).values() if len(pair) == 2)
-    return [(_plain(first), _plain(second)) for first, second in pairs]
-
-
-def agreement(pairs: Sequence[tuple[str, str]]) -> Agreement:
-    """Share of exact matches and Cohen's kappa (Educ Psychol Meas 1960) of pairs of labels.
-
-    >>> agreement([("ctc", "ctc"), ("wbc", "wbc"), ("ctc", "wbc"), ("wbc", "ctc")])
-    Agreement(n=4, exact_share=0.5, kappa=0.0)
-    """
-    if not pairs:
-        return Agreement(n=0, exact_share=None, kappa=None)
-    first, second = (list(labels) for labels in zip(*pairs, strict=True))
-    exact = sum(one == other for one, other in pairs) / len(pairs)
-    # With a single label in all, chance agreement is 1 and kappa is 0 / 0.
-    kappa = float(cohen_kappa_score(first, second)) if len({*first, *second}) > 1 else None
-    return Agreement(n=len(pairs), exact_share=exact, kappa=kappa)
-
-
-def agreement_report(events: Iterable[Event]) -> dict[str, Any]:
-    """How far readers agree, in all and by purpose, how much each of them read, and what came of it; ready for JSON."""
-    events = list(events)
-    readings = _of_first_two_readers(readings_of(events))
-    by_purpose = {
-        purpose.value: asdict(agreement(label_pairs(one for one in readings if one.purpose == purpose)))
-        for purpose in Purpose
-    }
-    how = {event.body["cell_uid"]: event.body["how"] for event in events if event.kind == "settlement"}
-    added = [event.body["name"] for event in events if event.kind == "class_added" and event.by == BOTH_AGREE]
-    return {
-        **asdict(agreement(label_pairs(readings))),
-        "by_purpose": by_purpose,
-        "readers": {reader: _workload(reader, readings) for reader in sorted({one.reader for one in readings})},
-        "settled": len(how),
-        "adjudicated": sum(one == ADJUDICATED for one in how.values()),
-        "new_classes": added,
-    }
-
-
-def _of_first_two_readers(readings: Iterable[Reading]) -> list[Reading]:
-    """Leave the adjudicator out: who reads a cell only after two others did."""
-    readers: dict[str, set[str]] = {}
-    kept = []
-    for one in readings:
-        already = readers.setdefault(one.cell_uid, set())
-        if one.reader in already or len(already) < 2:
-            already.add(one.reader)
-            kept.append(one)
-    return kept
-
-
-def _workload(reader: str, readings: Sequence[Reading]) -> dict[str, Any]:
-    own = [one for one in readings if one.reader == reader]
-    times = [one.lead_time_s for one in own if one.lead_time_s is not None]
-    return {"readings": len(own), "median_lead_time_s": median(times) if times else None}
-
-
-def proposed_classes(
-    settled: Iterable[Settled], *, minimum: int, names: Mapping[str, str] | None = None
-) -> list[CellClass]:
-    """Classes that both readers named alike, without knowing of each other, on at least `minimum` training cells.
-
-    `names` gives the spelling a class is shown by, by class_id. Cells of the evaluation arm do not count: they may not
-    steer what is trained. A person still has to accept the class and to write its definition.
-    """
-    counted = Counter(
-        one.label.removeprefix(NEW_PREFIX)
-        for one in settled
-        if one.label.startswith(NEW_PREFIX) and one.how == BOTH_AGREE and one.purpose == Purpose.TRAINING
-    )
-    shown = names or {}
-    return [
-        CellClass(
-            class_id=class_id,
-            name=shown.get(class_id, class_id.replace("_", " ")),
-            definition=f"Named by both readers on {cells} cells; definition to be written",
-        )
-        for class_id, cells in sorted(counted.items())
-        if cells >= minimum
-    ]
-
-
-def _plain(reading: Reading) -> str:
-    return reading.label.removeprefix(NEW_PREFIX)
-
-
-def _by_cell(readings: Iterable[Reading]) -> dict[str, list[Reading]]:
-    """The readings of each cell's first occasion, readers in order of name; the protocol is checked on the way."""
-    cells: dict[str, dict[str, Reading]] = {}
-    occasions: dict[tuple[str, str, str], Reading] = {}
-    first: dict[str, str] = {}
-    purposes: dict[str, set[Purpose]] = {}
-    for reading in readings:
-        earlier = occasions.setdefault((reading.cell_uid, reading.reader, reading.occasion), reading)
-        if earlier == reading:
-            purposes.setdefault(reading.cell_uid, set()).add(reading.purpose)
-            if first.setdefault(reading.cell_uid, reading.occasion) == reading.occasion:
-                cells.setdefault(reading.cell_uid, {})[reading.reader] = reading
+    settled: dict[str, Settled] = {}
+    contested, waiting, left_out = list[Contested](), list[Case](), list[LeftOut]()
+    for case, read in _by_case(readings).items():
+        if is_repeat(case):
+            continue
+        if len(read.two) < 2:
+            waiting.append(case)
+            continue
+        checked = is_checked(case)
+        outcome = _judge(case, read, rule, checked=checked, aliases=aliases)
+        if isinstance(outcome, Settled):
+            settled[outcome.cell_uid] = outcome
+        elif isinstance(outcome, Contested):
+            contested.append(outcome)
         else:
-            raise ProtocolBreach(
-                f"cell {reading.cell_uid}: reader {reading.reader!r} read it twice on occasion {reading.occasion!r} "
-                f"({earlier.label}, {reading.label}); one reader cannot be both readers, give it to another"
-            )
-    for cell_uid, by_reader in cells.items():
-        if len(by_reader) > 2:
-            raise ProtocolBreach(
-                f"cell {cell_uid}: read by {sorted(by_reader)}, expected two readers; a third is an adjudicator"
-            )
-        if len(purposes[cell_uid]) > 1:
-            raise ProtocolBreach(
-                f"cell {cell_uid}: read for training and for evaluation; a cell serves one purpose, withdraw a reading"
-            )
-    return {cell_uid: [cells[cell_uid][reader] for reader in sorted(cells[cell_uid])] for cell_uid in sorted(cells)}
+            left_out.append(outcome)
+        if isinstance(outcome, Settled) and outcome.how == BOTH_AGREE and checked and read.third is None:
+            contested.append(_for_third(case, read, Duty.CHECK))
+    return Standing(
+        settled=tuple(settled[cell] for cell in sorted(settled)),
+        contested=tuple(contested),
+        waiting=tuple(waiting),
+        left_out=tuple(left_out),
+    )
 
 
-def _adjudication_by_cell(adjudications: Iterable[Reading]) -> dict[str, Reading]:
-    decisions: dict[str, Reading] = {}
-    for reading in adjudications:
-        earlier = decisions.setdefault(reading.cell_uid, reading)
-        if earlier.label != reading.label:
-            raise ProtocolBreach(
-                f"cell {reading.cell_uid}: adjudicated as {earlier.label} and as {reading.label}; expected one decision"
-            )
-    return decisions
+def _judge(
+    case: Case, read: _Read, rule: Rule, *, checked: bool, aliases: Mapping[str, str]
+) -> Settled | Contested | LeftOut:
+    cell_uid, occasion = case
+    first, second = read.two.values()
+    match, third = same_label(first.label, second.label, aliases), read.third
+    if match is None and rule == "paper":
+        return LeftOut(cell_uid=cell_uid, occasion=occasion, why="the readers differ")
+    if match is not None and (rule == "adjudicate" or not checked):
+        return _settled(first, match, BOTH_AGREE)
+    if third is None:
+        return _for_third(case, read, Duty.ADJUDICATOR if match is None else Duty.CHECK)
+    if match is not None:
+        agreed = same_label(match, third.label, aliases)
+        if agreed is None:
+            return LeftOut(cell_uid=cell_uid, occasion=occasion, why="who checked it differs")
+        return _settled(first, agreed, CHECKED)
+    if third.label == UNREADABLE:
+        return LeftOut(cell_uid=cell_uid, occasion=occasion, why="unreadable to the adjudicator")
+    return _settled(first, third.label, ADJUDICATED)
 
 
-def _require_third_person(decision: Reading, pair: Sequence[Reading]) -> None:
-    if decision.reader in {reading.reader for reading in pair}:
+def same_label(one: str, other: str, aliases: Mapping[str, str] = NO_ALIASES) -> str | None:
+    """The label that two readings share, if any.
+
+    >>> same_label("new:cd45ev", "cd45ev"), same_label("unreadable", "unreadable"), same_label("ctc", "wbc")
+    ('cd45ev', None, None)
+    """
+    one, other = canonical(one, aliases), canonical(other, aliases)
+    if UNREADABLE in (one, other) or plain(one) != plain(other):
+        return None
+    return one if one == other else plain(one)
+
+
+def canonical(label: str, aliases: Mapping[str, str]) -> str:
+    """The label with another name of an accepted class put right.
+
+    >>> canonical("new:leukocyte_vesicle", {"leukocyte_vesicle": "cd45ev"})
+    'cd45ev'
+    """
+    return aliases.get(plain(label), label)
+
+
+def plain(label: str) -> str:
+    """The class_id of a label, proposed or not."""
+    return label.removeprefix(NEW_PREFIX)
+
+
+def _settled(first: Reading, label: str, how: str) -> Settled:
+    return Settled(cell_uid=first.cell_uid, label=label, how=how, purpose=first.purpose, occasion=first.occasion)
+
+
+def _for_third(case: Case, read: _Read, duty: Duty) -> Contested:
+    first, second = read.two.values()
+    labels = (first.label, second.label)
+    return Contested(cell_uid=case[0], labels=labels, purpose=first.purpose, occasion=case[1], duty=duty)
+
+
+def _by_case(readings: Iterable[Reading]) -> dict[Case, _Read]:
+    """Readings by cell and occasion, readers in order of name; the protocol is checked on the way."""
+    cases: dict[Case, _Read] = {}
+    purposes: dict[str, Reading] = {}
+    for one in readings:
+        read = cases.setdefault((one.cell_uid, one.occasion), _Read())
+        _require_one_purpose(purposes.setdefault(one.cell_uid, one), one)
+        earlier = read.two.get(one.reader) if one.duty == Duty.READER else read.third
+        if earlier is None:
+            _seat(read, one)
+        elif earlier != one:
+            _refuse_twice(earlier, one)
+    for (cell_uid, _), read in cases.items():
+        _require_third_person(cell_uid, read)
+        read.two = {reader: read.two[reader] for reader in sorted(read.two)}
+    return cases
+
+
+def _seat(read: _Read, one: Reading) -> None:
+    if one.duty != Duty.READER:
+        read.third = one
+        return
+    read.two[one.reader] = one
+    if len(read.two) > 2:
         raise ProtocolBreach(
-            f"cell {decision.cell_uid}: adjudicator {decision.reader!r} is one of its readers; a third person decides"
+            f"cell {one.cell_uid}: read by {sorted(read.two)} on {one.occasion}, expected two readers; a third is an adjudicator"
         )
+
+
+def _refuse_twice(earlier: Reading, one: Reading) -> None:
+    if one.duty != Duty.READER and earlier.reader != one.reader:
+        raise ProtocolBreach(
+            f"cell {one.cell_uid}: {earlier.reader!r} and {one.reader!r} both read it as third person, expected one decision"
+        )
+    raise ProtocolBreach(
+        f"cell {one.cell_uid}: reader {one.reader!r} read it twice on occasion {one.occasion!r} "
+        f"({earlier.label}, {one.label}); one reader cannot be both readers, give it to another"
+    )
+
+
+def _require_one_purpose(earlier: Reading, one: Reading) -> None:
+    if earlier.purpose != one.purpose:
+        raise ProtocolBreach(
+            f"cell {one.cell_uid}: read for training and for evaluation; a cell serves one purpose, withdraw a reading"
+        )
+
+
+def _require_third_person(cell_uid: str, read: _Read) -> None:
+    if read.third is not None and read.third.reader in read.two:
+        raise ProtocolBreach(
+            f"cell {cell_uid}: adjudicator {read.third.reader!r} is one of its readers; a third person decides"
+        )
+
+
+def names_given(readings: Sequence[Reading], typed: Mapping[str, str]) -> dict[str, str]:
+    """How a proposed class is spelt, by class_id: as the last reader typed it; `typed` has the names by read_uid."""
+    return {
+        plain(one.label): typed[one.read_uid]
+        for one in readings
+        if one.label.startswith(NEW_PREFIX) and typed.get(one.read_uid)
+    }
+
+
+def unnamed(settled: Iterable[Settled], purpose: Purpose = Purpose.TRAINING) -> dict[str, list[str]]:
+    """Cells that both readers gave the same new name without knowing of each other, by that name.
+
+    Cells of the evaluation arm do not count: they may not steer what is trained.
+    """
+    found: dict[str, list[str]] = {}
+    for one in settled:
+        if one.label.startswith(NEW_PREFIX) and one.how != ADJUDICATED and one.purpose == purpose:
+            found.setdefault(plain(one.label), []).append(one.cell_uid)
+    return found

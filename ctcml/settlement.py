@@ -1,98 +1,175 @@
-"""From readings in the ledger to settlements in the ledger: who agrees, who decides, which class is new."""
+"""From readings in the ledger to decisions in the ledger: who agrees, who is asked as a third, which class is proposed."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
 
-from ctcml.ledger import Draft, Ledger, readings_of
-from ctcml.readings import NEW_PREFIX, proposed_classes, settle
-from ctcml.records import CellClass, Contested
+from ctcml.assignments import Assignment, assignments_of, third_person, unanswered
+from ctcml.class_desk import ballots_of, find_proposals, known_names, proposing
+from ctcml.class_registry import aliases_of, classes_of
+from ctcml.identity import pseudonym
+from ctcml.ledger import Draft, Event, Ledger, readings_of
+from ctcml.people import people_of
+from ctcml.queries import REPEAT, kind_of
+from ctcml.readings import Case, Rule, Standing, canonical, names_given, plain, settle, unnamed
+from ctcml.records import NEW_PREFIX, Contested, Duty, LeftOut
+
+NO_CLUSTERS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
     """Where the open cells stand after one look at the ledger."""
 
-    settled: int
-    contested: tuple[Contested, ...]  # the adjudicator has not spoken yet
-    waiting: tuple[str, ...]  # queued cell_uids that lack one reader or both, on whatever occasion they were queued
-    unnamed: int  # agreed, but on a class that too few cells have been given
-    new_classes: tuple[CellClass, ...]
+    settled: int  # now, or settled anew with another class
+    waiting: tuple[Assignment, ...]  # asked of one of a cell's two readers, not answered
+    third: tuple[Assignment, ...]  # asked of a third person, not answered
+    without_third: tuple[Contested, ...]  # nobody is registered who could be asked
+    left_out: tuple[LeftOut, ...]
+    unnamed: int  # agreed, but on a class that nobody has accepted
+    proposals: tuple[str, ...]  # class_ids that wait for two experts
 
 
 def settle_readings(
     ledger: Ledger,
     *,
-    rule: Literal["adjudicate", "paper"],
-    adjudicator: str,
+    rule: Rule,
+    check_share: float,
     new_class_min: int,
+    key: bytes,
     now: datetime,
     withdrawn: Collection[str] = (),
+    clusters: Mapping[str, str] = NO_CLUSTERS,
 ) -> Round:
-    """Settle what can be settled and write it down; a second call without new readings writes nothing.
+    """Write down what follows from the readings; a second call without new ones writes nothing.
 
-    A name that both readers gave to at least `new_class_min` training cells becomes a class. Earlier settlements stay in
-    the ledger; a cell is settled again only when its label changes. Nothing comes of readings of `withdrawn` cells.
+    Settlements, whom a contested cell goes to, and proposals of classes are events. Earlier settlements stay in the ledger;
+    a cell is settled again only when its label changes. Nothing comes of readings of `withdrawn` cells. Which matches a
+    third person checks is drawn with the key: `check_share` of them, with the rule "paper" all. `clusters` names the flagged
+    cluster of a cell.
     """
-    events = [event for event in ledger.events() if event.body.get("cell_uid") not in withdrawn]
-    readings = readings_of(events)
-    settled, contested, _ = settle(
-        [one for one in readings if one.reader != adjudicator],
-        rule=rule,
-        adjudications=[one for one in readings if one.reader == adjudicator],
-    )
-    # A cell that was read before is waited for again when it is queued again.
-    readers_of: dict[tuple[str, str], set[str]] = {
-        (event.body["cell_uid"], event.body["occasion"]): set() for event in events if event.kind == "queued"
-    }
-    for one in readings:
-        if one.reader != adjudicator:
-            readers_of.setdefault((one.cell_uid, one.occasion), set()).add(one.reader)
-    registered = {event.body["class_id"] for event in events if event.kind == "class_added"}
-    names = {
-        event.body["label"].removeprefix(NEW_PREFIX): event.body["name"]
-        for event in events
-        if event.kind == "reading" and event.body.get("name")
-    }
-    proposed = [
-        one for one in proposed_classes(settled, minimum=new_class_min, names=names) if one.class_id not in registered
-    ]
-    registered |= {one.class_id for one in proposed}
+    outcome: list[Round] = []
+
+    def make() -> list[Draft]:
+        events = [event for event in ledger.events() if event.body.get("cell_uid") not in withdrawn]
+        repeats = {
+            (event.body["cell_uid"], event.body["occasion"])
+            for event in events
+            if event.kind == "queued" and kind_of(event.body["reason"]) == REPEAT
+        }
+
+        def is_checked(case: Case) -> bool:
+            return rule == "paper" or int(pseudonym(key, "check", *case)[:8], 16) < check_share * 2**32
+
+        standing = settle(
+            readings_of(events),
+            rule=rule,
+            is_repeat=repeats.__contains__,
+            is_checked=is_checked,
+            aliases=aliases_of(events),
+        )
+        registered = {one.class_id for one in classes_of(events)}
+        settlements = _settlements(standing, events, registered, rule)
+        asked, without_third = _thirds(standing, events)
+        proposals = _proposals(standing, events, new_class_min, clusters)
+        outcome.append(_round(standing, events, registered, len(settlements), asked, without_third, proposals))
+        return [*settlements, *asked, *proposals]
+
+    ledger.decide(make, now=now)
+    return outcome[0]
+
+
+def _settlements(standing: Standing, events: Sequence[Event], registered: set[str], rule: str) -> list[Draft]:
     known = {event.body["cell_uid"]: event.body["class_id"] for event in events if event.kind == "settlement"}
-    labels = {one.cell_uid: one.label.removeprefix(NEW_PREFIX) for one in settled}
-    fresh = [
-        one for one in settled if labels[one.cell_uid] in registered and known.get(one.cell_uid) != labels[one.cell_uid]
-    ]
-    drafts = [
-        Draft(kind="class_added", by="both readers", why="named alike by both readers, blinded", body=_class_body(one))
-        for one in proposed
-    ]
-    drafts += [
-        Draft(
-            kind="settlement",
-            by="ctcml",
-            why=rule,
-            body={
+    aliases = aliases_of(events)
+    drafts = []
+    for one in standing.settled:
+        class_id = plain(canonical(one.label, aliases))
+        if class_id in registered and known.get(one.cell_uid) != class_id:
+            body = {
                 "cell_uid": one.cell_uid,
-                "class_id": labels[one.cell_uid],
+                "class_id": class_id,
                 "how": one.how,
                 "purpose": one.purpose.value,
+                "occasion": one.occasion,
                 "before": known.get(one.cell_uid),
-            },
-        )
-        for one in fresh
-    ]
-    if drafts:
-        ledger.append(drafts, now=now)
+            }
+            drafts.append(Draft(kind="settlement", by="ctcml", why=rule, body=body))
+    return drafts
+
+
+def _thirds(standing: Standing, events: Sequence[Event]) -> tuple[list[Draft], list[Contested]]:
+    """Whom each contested cell goes to that nobody was asked about yet, and the cells that nobody is there for."""
+    people = people_of(events)
+    asked = {one.case for one in assignments_of(events) if one.duty != Duty.READER}
+    load = Counter(one.reader for one in unanswered(events))
+    read_by: dict[Case, set[str]] = {}
+    for one in readings_of(events):
+        read_by.setdefault((one.cell_uid, one.occasion), set()).add(one.reader)
+    drafts, without = [], []
+    for cell in standing.contested:
+        case = (cell.cell_uid, cell.occasion)
+        if case in asked:
+            continue
+        person = third_person(read_by[case], people, load)
+        if person is None:
+            without.append(cell)
+            continue
+        load[person] += 1
+        body = {
+            "cell_uid": cell.cell_uid,
+            "occasion": cell.occasion,
+            "reader": person,
+            "duty": cell.duty.value,
+            "before": None,
+        }
+        why = "the readers agree; a share is checked" if cell.duty == Duty.CHECK else "the readers do not agree"
+        drafts.append(Draft(kind="assigned", by="ctcml", why=why, body=body))
+    return drafts, without
+
+
+def _proposals(standing: Standing, events: Sequence[Event], minimum: int, clusters: Mapping[str, str]) -> list[Draft]:
+    readings = readings_of(events)
+    typed = {event.body["read_uid"]: event.body["name"] for event in events if event.kind == "reading"}
+    found = find_proposals(
+        readings,
+        unnamed(standing.settled),
+        minimum=minimum,
+        known=known_names(events),
+        names=names_given(readings, typed),
+        clusters=clusters,
+    )
+    return [proposing(one) for one in found]
+
+
+def _round(
+    standing: Standing,
+    events: Sequence[Event],
+    registered: set[str],
+    settled: int,
+    asked: Sequence[Draft],
+    without_third: Sequence[Contested],
+    proposals: Sequence[Draft],
+) -> Round:
+    open_now = unanswered([*events, *map(_as_event, asked)])
+    aliases = aliases_of(events)
+    ballots = [one.class_id for one in ballots_of(events) if one.status == "open"]
     return Round(
-        settled=len(fresh),
-        contested=tuple(contested),
-        waiting=tuple(cell for (cell, _), readers in readers_of.items() if len(readers) < 2),
-        unnamed=sum(label not in registered for label in labels.values()),
-        new_classes=tuple(proposed),
+        settled=settled,
+        waiting=tuple(one for one in open_now if one.duty == Duty.READER),
+        third=tuple(one for one in open_now if one.duty != Duty.READER),
+        without_third=tuple(without_third),
+        left_out=standing.left_out,
+        unnamed=sum(plain(canonical(one.label, aliases)) not in registered for one in standing.settled),
+        proposals=(*ballots, *(str(one.body["class_id"]) for one in proposals)),
     )
 
 
-def _class_body(one: CellClass) -> dict[str, Any]:
-    return {"class_id": one.class_id, "name": one.name, "definition": one.definition}
+def _as_event(draft: Draft) -> Event:
+    return Event(seq=-1, at="", by=draft.by, kind=draft.kind, why=draft.why, body=draft.body, prev="", hash="")
+
+
+def rejected_names(events: Sequence[Event]) -> set[str]:
+    """Names under which cells stay without a label, because two experts rejected the class."""
+    return {f"{NEW_PREFIX}{one.class_id}" for one in ballots_of(events) if one.status == "rejected"}

@@ -1,114 +1,139 @@
-"""Two readers a thumbnail: the protocol, agreement figures and classes that readers propose."""
+"""Two readers a thumbnail: the protocol, and what follows from what they say."""
 
 from typing import Any
 
 import pytest
-from sklearn.metrics import cohen_kappa_score
+from factories import a_reading
 
 from ctcml.errors import BadInput, ProtocolBreach
-from ctcml.ledger import GENESIS, Event
-from ctcml.readings import (
-    Agreement,
-    agreement,
-    agreement_report,
-    label_pairs,
-    proposed_classes,
-    settle,
-)
-from ctcml.records import Contested, Purpose, Reading, Settled
+from ctcml.readings import Standing, names_given, settle, unnamed
+from ctcml.records import Contested, Duty, LeftOut, Purpose, Reading, Settled
 
-
-def read(cell: str, reader: str, label: str, *, occasion: str = "round-1", **more: Any) -> Reading:
-    purpose = more.pop("purpose", Purpose.TRAINING)
-    uid = f"{cell}-{reader}-{occasion}"
-    return Reading(read_uid=uid, cell_uid=cell, reader=reader, label=label, occasion=occasion, purpose=purpose, **more)
+SECOND = "round-2"
 
 
 def both(cell: str, first: str, second: str, **more: Any) -> list[Reading]:
-    return [read(cell, "anna", first, **more), read(cell, "ben", second, **more)]
+    return [a_reading(cell, "anna", first, **more), a_reading(cell, "ben", second, **more)]
+
+
+def third(cell: str, label: str, *, reader: str = "cleo", duty: Duty = Duty.ADJUDICATOR, **more: Any) -> Reading:
+    return a_reading(cell, reader, label, duty=duty, **more)
+
+
+def labels(standing: Standing) -> dict[str, tuple[str, str]]:
+    return {one.cell_uid: (one.label, one.how) for one in standing.settled}
+
+
+def everything(_: tuple[str, str]) -> bool:
+    return True
 
 
 def test_an_exact_match_settles_a_mismatch_is_contested_and_a_single_reading_waits() -> None:
-    readings = [*both("c2", "ctc", "wbc"), *both("c1", "ctc", "ctc"), read("c3", "ben", "tdev")]
-    settled, contested, waiting = settle(readings, rule="adjudicate")
-    assert settled == [Settled(cell_uid="c1", label="ctc", how="both readers", purpose=Purpose.TRAINING)]
-    assert contested == [Contested(cell_uid="c2", labels=("ctc", "wbc"), purpose=Purpose.TRAINING)]
-    assert waiting == ["c3"]
+    found = settle(
+        [*both("c2", "ctc", "wbc"), *both("c1", "ctc", "ctc"), a_reading("c3", "ben", "tdev")], rule="adjudicate"
+    )
+    more = {"purpose": Purpose.TRAINING, "occasion": "round-1"}
+    assert found.settled == (Settled(cell_uid="c1", label="ctc", how="both readers", **more),)
+    assert found.contested == (Contested(cell_uid="c2", labels=("ctc", "wbc"), duty=Duty.ADJUDICATOR, **more),)
+    assert found.waiting == (("c3", "round-1"),)
 
 
 def test_one_reader_cannot_be_both_readers() -> None:
-    twice = [read("c1", "anna", "ctc"), read("c1", "anna", "ctc", lead_time_s=3.0)]
+    twice = [a_reading("c1", "anna", "ctc"), a_reading("c1", "anna", "ctc", lead_time_s=3.0)]
     with pytest.raises(ProtocolBreach, match="one reader cannot be both readers"):
         settle(twice, rule="adjudicate")
 
 
-def test_a_hidden_repeat_is_not_a_second_reader_and_changes_no_label() -> None:
-    repeat = [read("c1", "anna", "ctc"), read("c1", "anna", "wbc", occasion="repeat-1")]
-    assert settle(repeat, rule="adjudicate") == ([], [], ["c1"])
-    settled, _, _ = settle([*repeat, read("c1", "ben", "ctc")], rule="adjudicate")
-    assert [one.label for one in settled] == ["ctc"]
-
-
-def test_what_new_readers_say_of_a_cell_on_a_later_occasion_changes_no_label_and_breaks_no_rule() -> None:
-    again = [read("c1", reader, "wbc", occasion="round-2") for reader in ("anna", "cleo", "dora")]
-    settled, contested, waiting = settle([*both("c1", "ctc", "ctc"), *again], rule="adjudicate")
-    assert [(one.label, one.how) for one in settled] == [("ctc", "both readers")]
-    assert (contested, waiting) == ([], [])
-    assert label_pairs([*both("c1", "ctc", "ctc"), *again]) == [("ctc", "ctc")]
-
-
-def test_a_training_cell_is_not_read_again_for_evaluation() -> None:
-    again = read("c1", "anna", "ctc", occasion="round-2", purpose=Purpose.EVALUATION)
-    with pytest.raises(ProtocolBreach, match="one purpose"):
-        settle([*both("c1", "ctc", "ctc"), again], rule="adjudicate")
-
-
 def test_a_reading_pulled_twice_counts_once() -> None:
     readings = both("c1", "ctc", "ctc")
-    settled, _, _ = settle([*readings, *readings], rule="adjudicate")
-    assert len(settled) == 1
+    assert len(settle([*readings, *readings], rule="adjudicate").settled) == 1
 
 
 def test_a_third_reader_is_refused() -> None:
     with pytest.raises(ProtocolBreach, match="expected two readers"):
-        settle([*both("c1", "ctc", "wbc"), read("c1", "cleo", "ctc")], rule="adjudicate")
+        settle([*both("c1", "ctc", "wbc"), a_reading("c1", "cleo", "ctc")], rule="adjudicate")
 
 
-def test_a_cell_serves_training_or_evaluation_but_not_both() -> None:
-    mixed = [read("c1", "anna", "ctc"), read("c1", "ben", "ctc", purpose=Purpose.EVALUATION)]
+@pytest.mark.parametrize("occasion", ["round-1", SECOND])
+def test_a_cell_serves_training_or_evaluation_but_not_both(occasion: str) -> None:
+    other = a_reading("c1", "ben", "ctc", purpose=Purpose.EVALUATION, occasion=occasion)
     with pytest.raises(ProtocolBreach, match="one purpose"):
-        settle(mixed, rule="adjudicate")
+        settle([a_reading("c1", "anna", "ctc"), other], rule="adjudicate")
 
 
 def test_the_adjudicator_decides_a_contested_cell_even_against_both() -> None:
-    decision = read("c1", "cleo", "tdev", occasion="adjudication-1")
-    settled, contested, _ = settle(both("c1", "ctc", "wbc"), rule="adjudicate", adjudications=[decision])
-    assert settled == [Settled(cell_uid="c1", label="tdev", how="adjudicator", purpose=Purpose.TRAINING)]
-    assert contested == []
-
-
-def test_what_both_readers_agree_on_is_not_overruled() -> None:
-    decision = read("c1", "cleo", "tdev", occasion="adjudication-1")
-    settled, _, _ = settle(both("c1", "ctc", "ctc"), rule="adjudicate", adjudications=[decision])
-    assert [(one.label, one.how) for one in settled] == [("ctc", "both readers")]
+    found = settle([*both("c1", "ctc", "wbc"), third("c1", "tdev")], rule="adjudicate")
+    assert labels(found) == {"c1": ("tdev", "adjudicator")}
+    assert found.contested == ()
 
 
 @pytest.mark.parametrize("label", ["ctc", "wbc"])
 def test_the_adjudicator_must_be_a_third_person(label: str) -> None:
-    decision = read("c1", "anna", label, occasion="adjudication-1")
     with pytest.raises(ProtocolBreach, match="adjudicator 'anna' is one of its readers"):
-        settle(both("c1", "ctc", "wbc"), rule="adjudicate", adjudications=[decision])
+        settle([*both("c1", "ctc", "wbc"), third("c1", label, reader="anna")], rule="adjudicate")
 
 
-def test_two_different_decisions_on_one_cell_are_refused() -> None:
-    decisions = [read("c1", "cleo", "ctc"), read("c1", "dora", "wbc")]
+def test_two_third_persons_on_one_cell_are_refused() -> None:
+    decisions = [third("c1", "ctc"), third("c1", "wbc", reader="dora")]
     with pytest.raises(ProtocolBreach, match="expected one decision"):
-        settle(both("c1", "ctc", "wbc"), rule="adjudicate", adjudications=decisions)
+        settle([*both("c1", "ctc", "wbc"), *decisions], rule="adjudicate")
+
+
+def test_unreadable_is_no_label_and_two_of_them_are_no_match() -> None:
+    readings = [*both("c1", "unreadable", "unreadable"), *both("c2", "ctc", "unreadable")]
+    assert [one.cell_uid for one in settle(readings, rule="adjudicate").contested] == ["c1", "c2"]
+    found = settle([*readings, third("c1", "unreadable"), third("c2", "ctc")], rule="adjudicate")
+    assert labels(found) == {"c2": ("ctc", "adjudicator")}
+    assert found.left_out == (LeftOut(cell_uid="c1", occasion="round-1", why="unreadable to the adjudicator"),)
 
 
 def test_the_papers_rule_leaves_mismatches_out() -> None:
-    decision = read("c1", "cleo", "ctc")
-    assert settle(both("c1", "ctc", "wbc"), rule="paper", adjudications=[decision]) == ([], [], [])
+    found = settle(both("c1", "ctc", "wbc"), rule="paper")
+    assert (found.settled, found.contested, found.waiting) == ((), (), ())
+    assert [one.why for one in found.left_out] == ["the readers differ"]
+
+
+def test_by_the_papers_rule_a_match_counts_when_a_further_reviewer_has_checked_it() -> None:
+    readings = [*both("c1", "ctc", "ctc"), *both("c2", "wbc", "wbc")]
+    waits = settle(readings, rule="paper", is_checked=everything)
+    assert waits.settled == ()
+    assert [one.duty for one in waits.contested] == [Duty.CHECK, Duty.CHECK]
+    checks = [third("c1", "ctc", duty=Duty.CHECK), third("c2", "tdev", duty=Duty.CHECK)]
+    found = settle([*readings, *checks], rule="paper", is_checked=everything)
+    assert labels(found) == {"c1": ("ctc", "both readers, checked")}
+    assert [one.why for one in found.left_out] == ["who checked it differs"]
+
+
+def test_a_checked_match_stands_meanwhile_and_two_of_three_stand_afterwards() -> None:
+    readings = both("c1", "ctc", "ctc")
+    waits = settle(readings, rule="adjudicate", is_checked=everything)
+    assert labels(waits) == {"c1": ("ctc", "both readers")}
+    assert [(one.cell_uid, one.duty) for one in waits.contested] == [("c1", Duty.CHECK)]
+    found = settle([*readings, third("c1", "tdev", duty=Duty.CHECK)], rule="adjudicate", is_checked=everything)
+    assert (labels(found), found.contested) == ({"c1": ("ctc", "both readers")}, ())
+
+
+def test_a_hidden_repeat_changes_no_label_and_opens_no_contest() -> None:
+    repeat = both("c1", "wbc", "tdev", occasion=SECOND)
+    found = settle(
+        [*both("c1", "ctc", "ctc"), *repeat], rule="adjudicate", is_repeat=lambda case: case == ("c1", SECOND)
+    )
+    assert (labels(found), found.contested) == ({"c1": ("ctc", "both readers")}, ())
+
+
+def test_a_doubted_label_gives_way_only_to_two_who_agree_or_a_third_and_stands_until_then() -> None:
+    first, again = both("c1", "ctc", "ctc"), both("c1", "wbc", "tdev", occasion=SECOND)
+    half = settle([*first, again[0]], rule="adjudicate")
+    assert (labels(half)["c1"][0], half.waiting) == ("ctc", (("c1", SECOND),))
+    open_ = settle([*first, *again], rule="adjudicate")
+    assert (labels(open_)["c1"][0], [one.occasion for one in open_.contested]) == ("ctc", [SECOND])
+    assert labels(settle([*first, *again, third("c1", "wbc", occasion=SECOND)], rule="adjudicate"))["c1"][0] == "wbc"
+    assert labels(settle([*first, *both("c1", "wbc", "wbc", occasion=SECOND)], rule="adjudicate"))["c1"][0] == "wbc"
+
+
+def test_other_readers_may_read_a_cell_on_a_later_occasion() -> None:
+    again = [a_reading("c1", reader, "wbc", occasion=SECOND) for reader in ("cleo", "dora")]
+    assert labels(settle([*both("c1", "ctc", "ctc"), *again], rule="adjudicate"))["c1"][0] == "wbc"
 
 
 def test_an_unknown_rule_is_refused() -> None:
@@ -117,71 +142,29 @@ def test_an_unknown_rule_is_refused() -> None:
 
 
 def test_a_new_name_and_the_class_it_became_are_one_label() -> None:
-    settled, _, _ = settle(
-        [*both("c1", "new:cd45ev", "new:cd45ev"), *both("c2", "new:cd45ev", "cd45ev")], rule="adjudicate"
-    )
-    assert [one.label for one in settled] == ["new:cd45ev", "cd45ev"]
+    readings = [*both("c1", "new:cd45ev", "new:cd45ev"), *both("c2", "new:cd45ev", "cd45ev")]
+    found = settle(readings, rule="adjudicate")
+    assert [one.label for one in found.settled] == ["new:cd45ev", "cd45ev"]
 
 
-def test_agreement_is_exact_share_and_cohens_kappa() -> None:
-    # Cohen 1960: po = .7, pe = .5 * .6 + .5 * .4 = .5, kappa = (.7 - .5) / (1 - .5) = .4
-    pairs = [("yes", "yes")] * 20 + [("yes", "no")] * 5 + [("no", "yes")] * 10 + [("no", "no")] * 15
-    found = agreement(pairs)
-    assert found == Agreement(n=50, exact_share=0.7, kappa=pytest.approx(0.4))
-    assert found.kappa == pytest.approx(cohen_kappa_score(*zip(*pairs, strict=True)))
+def test_another_name_of_an_accepted_class_is_that_class() -> None:
+    readings = [*both("c1", "new:vesicle", "cd45ev"), *both("c2", "new:vesicle", "new:dust")]
+    found = settle(readings, rule="adjudicate", aliases={"vesicle": "cd45ev"})
+    assert labels(found) == {"c1": ("cd45ev", "both readers")}
+    assert [one.cell_uid for one in found.contested] == ["c2"]
 
 
-def test_agreement_says_nothing_where_there_is_nothing_to_compare() -> None:
-    assert agreement([]) == Agreement(n=0, exact_share=None, kappa=None)
-    assert agreement([("ctc", "ctc")] * 3) == Agreement(n=3, exact_share=1.0, kappa=None)
-
-
-def test_pairs_keep_the_readers_apart_whoever_answers_first() -> None:
-    readings = [read("c1", "ben", "wbc"), read("c1", "anna", "new:ctc"), read("c2", "ben", "ctc")]
-    assert label_pairs(readings) == [("ctc", "wbc")]
-
-
-def named(cell: int, label: str = "new:cd45ev", **more: Any) -> Settled:
-    return Settled(cell_uid=f"c{cell}", label=label, **{"how": "both readers", "purpose": Purpose.TRAINING, **more})
-
-
-def test_a_class_is_proposed_once_both_readers_named_it_often_enough() -> None:
-    cells = [named(number) for number in range(9)]
-    assert proposed_classes(cells, minimum=10) == []
-    (found,) = proposed_classes([*cells, named(9)], minimum=10, names={"cd45ev": "CD45EV"})
-    assert (found.class_id, found.name) == ("cd45ev", "CD45EV")
-    assert "10 cells" in found.definition
-
-
-def test_neither_evaluation_cells_nor_adjudicated_ones_nor_known_classes_make_a_new_class() -> None:
-    cells = [
-        *(named(number, purpose=Purpose.EVALUATION) for number in range(10)),
-        *(named(number, how="adjudicator") for number in range(10, 20)),
-        *(named(number, "ctc") for number in range(20, 30)),
-    ]
-    assert proposed_classes(cells, minimum=5) == []
-
-
-def event(body: dict[str, Any], kind: str = "reading") -> Event:
-    return Event(seq=0, at="", by="", kind=kind, why="", body=body, prev=GENESIS, hash="")
-
-
-def test_the_report_keeps_purposes_apart_and_the_adjudicator_out_of_the_figures() -> None:
+def test_only_training_cells_that_both_readers_named_alike_ask_for_a_class() -> None:
     readings = [
-        *both("c1", "ctc", "ctc", lead_time_s=2.0),
-        *both("c2", "ctc", "wbc", lead_time_s=4.0),
-        *both("c3", "tdev", "tdev", purpose=Purpose.EVALUATION),
-        read("c2", "cleo", "ctc", occasion="adjudication-1"),
+        *both("c1", "new:cd45ev", "new:cd45ev"),
+        *both("c2", "new:cd45ev", "new:cd45ev", purpose=Purpose.EVALUATION),
+        *both("c3", "ctc", "wbc"),
+        third("c3", "new:cd45ev"),
+        *both("c4", "ctc", "ctc"),
     ]
-    settlement = {"cell_uid": "c2", "class_id": "ctc", "how": "adjudicator", "purpose": "training", "before": None}
-    events = [*map(event, map(vars, readings)), event(settlement, kind="settlement")]
-    report = agreement_report(events)
-    assert report["n"] == 3
-    assert report["exact_share"] == pytest.approx(2 / 3)
-    assert report["by_purpose"] == {
-        "training": {"n": 2, "exact_share": 0.5, "kappa": 0.0},
-        "evaluation": {"n": 1, "exact_share": 1.0, "kappa": None},
-    }
-    assert report["readers"]["anna"] == {"readings": 3, "median_lead_time_s": 3.0}
-    assert "cleo" not in report["readers"]
-    assert (report["settled"], report["adjudicated"]) == (1, 1)
+    assert unnamed(settle(readings, rule="adjudicate").settled) == {"cd45ev": ["c1"]}
+
+
+def test_a_new_class_is_spelt_as_a_reader_typed_it() -> None:
+    one = a_reading("c1", "anna", "new:cd45ev")
+    assert names_given([one, a_reading("c2", "anna", "ctc")], {one.read_uid: "CD45EV"}) == {"cd45ev": "CD45EV"}
