@@ -10,10 +10,11 @@ import click
 
 from ctcml.errors import BadInput
 from ctcml.measuring import Figure, table_of
+from ctcml.options import Extended
 from ctcml.telling import say
 
 
-@click.group()
+@click.group(cls=Extended, points="ctcml.benches")
 def bench() -> None:
     """Measure our ways beside what a user would do instead, in one run; on SIMULATED data.
 

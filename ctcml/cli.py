@@ -4,16 +4,15 @@ import errno
 import inspect
 import os
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ctcml.bench_commands import bench
 from ctcml.errors import CtcmlError
+from ctcml.options import Extended, workspace_option
+from ctcml.review_commands import classes, ledger
 from ctcml.telling import estimated, say
 from ctcml.workspace import Workspace
 
@@ -21,43 +20,15 @@ WORKERS = min(os.cpu_count() or 1, 8)
 NOTICE = "Research use only: not for diagnosis or treatment."
 
 
-class Commands(click.Group):
-    """Our own commands and, loaded when first asked for, those of the packages above (Label Studio, flows)."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*self.commands, *self._above()})
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return self.commands.get(name) or self._above().get(name)
-
-    @staticmethod
-    def _above() -> dict[str, click.Command]:
-        found: dict[str, click.Command] = {}
-        for point in entry_points(group="ctcml.commands"):
-            found |= point.load()
-        return found
-
-
-@click.group(cls=Commands, epilog=NOTICE, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Extended, points="ctcml.commands", epilog=NOTICE, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="ctcml")
 def cli() -> None:
     """Grow your own classifier of circulating tumour cells.
 
     Example: ctcml demo
     """
-
-
-def workspace_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `--workspace`, handed on as a `Workspace`."""
-    return click.option(
-        "--workspace",
-        "ws",
-        default=".",
-        show_default="the current folder",
-        type=click.Path(path_type=Path, file_okay=False),
-        callback=lambda _ctx, _param, value: Workspace(value.resolve()),
-        help="The laboratory's folder.",
-    )(command)
 
 
 @cli.command()
@@ -276,7 +247,7 @@ STAGES = (
     "count",
     "survive",
 )
-for _command in (bench, *(_stage_command(name) for name in STAGES if name != "replay")):
+for _command in (bench, classes, ledger, *(_stage_command(name) for name in STAGES if name != "replay")):
     cli.add_command(_command)
 
 
@@ -304,48 +275,6 @@ def repro(stages: tuple[str, ...], ws: Workspace) -> None:
 
     ran = run(ws.root, list(stages), on_line=say)
     say(f"ran: {', '.join(ran)}" if ran else "everything is up to date")
-
-
-@cli.group()
-def ledger() -> None:
-    """The record of every reading, settlement, class and promotion.
-
-    Example: ctcml ledger verify
-    """
-
-
-@ledger.command()
-@workspace_option
-def verify(ws: Workspace) -> None:
-    """Check the chain and the anchored head.
-
-    Example: ctcml ledger verify --workspace my-lab
-    """
-    from ctcml.ledger import Ledger, read_head
-
-    head = Ledger(ws.ledger).verify(read_head(ws.ledger_head))
-    say(f"{head.length} events, chain whole, head {head.hash}")
-
-
-@ledger.command()
-@click.argument("cell_uid")
-@workspace_option
-def show(cell_uid: str, ws: Workspace) -> None:
-    """Tell a cell's whole life.
-
-    Example: ctcml ledger show 0123456789abcdef01234567
-    """
-    from ctcml.errors import BadInput
-    from ctcml.ledger import Ledger
-
-    lines = [event for event in Ledger(ws.ledger).events() if event.body.get("cell_uid") == cell_uid]
-    if not lines:
-        raise BadInput(f"cell {cell_uid!r}: the ledger has no event about it; copy the 24 characters of a cell_uid")
-    for event in lines:
-        say(
-            f"{event.at}  {event.kind:15} by {event.by:12} "
-            + " ".join(f"{name}={value}" for name, value in event.body.items() if name != "cell_uid")
-        )
 
 
 @cli.command()
