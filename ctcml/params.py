@@ -90,18 +90,14 @@ class Splits(Section):
 
 class Settlement(Section):
     rule: Literal["adjudicate", "paper"]
+    check_share: Share
     new_class_min: Count
 
 
 class Review(Section):
-    readers: tuple[str, str]
-    adjudicator: str
-
-    @model_validator(mode="after")
-    def three_people(self) -> "Review":
-        if len({*self.readers, self.adjudicator}) != 3:
-            raise ValueError("readers and adjudicator are not three different people; name three")
-        return self
+    schedule: str
+    look_alikes: Annotated[int, Field(ge=0)]
+    bootstrap: Count
 
 
 class Profile(Section):
@@ -217,6 +213,7 @@ class Queue(Section):
     flip_risk: Share
     critical_between: tuple[Share, Share]
     doubtful_below: Share
+    doubtful_folds: Annotated[int, Field(ge=2)]
     evaluation_sealed: Annotated[int, Field(ge=0)]
     evaluation_steering: Annotated[int, Field(ge=0)]
 

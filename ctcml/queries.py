@@ -129,20 +129,29 @@ def decision_critical(
     return near.assign(reason=why)[ARM]
 
 
-def doubtful_labels(labelled: pd.DataFrame, *, classes: Sequence[str], below: float) -> pd.DataFrame:
-    """Settled training labels to which the champion gives a probability under `below` (an arm of `discovery_queue`).
+def doubtful_labels(
+    labelled: pd.DataFrame, noisy: pd.DataFrame, *, classes: Sequence[str], below: float
+) -> pd.DataFrame:
+    """Settled training labels that are probably wrong (an arm of `discovery_queue`): by confident learning, then by the champion.
 
-    `labelled` has cell_uid, patient_uid, class_id and probabilities (lists in the order of `classes`); the least
-    probable label comes first. The champion says nothing of labels of a class that it does not know.
+    `noisy` comes from `label_noise`. `labelled` has cell_uid, patient_uid, class_id and probabilities (lists in the order of
+    `classes`); those to which the champion, which learnt them, still gives a probability under `below` follow, the least
+    probable first. The champion says nothing of labels of a class that it does not know.
     """
     chance = _chance(labelled, labelled["class_id"], classes)
     doubted = labelled.assign(chance=chance, group="").sort_values("cell_uid")
-    doubted = doubted[doubted["chance"] < below].sort_values("chance", kind="stable", ignore_index=True)
+    doubted = doubted[(doubted["chance"] < below) & ~doubted["cell_uid"].isin(set(noisy["cell_uid"]))]
+    doubted = doubted.sort_values("chance", kind="stable", ignore_index=True)
     why = [
         f"{DOUBTFUL}: probability {one:.3f} of {class_id}"
         for one, class_id in zip(doubted["chance"], doubted["class_id"], strict=True)
     ]
-    return doubted.assign(reason=why)[ARM]
+    learnt = [
+        f"{DOUBTFUL}: {given} looks like {suggested} to judges of other patients"
+        for given, suggested in zip(noisy["given"], noisy["suggested"], strict=True)
+    ]
+    arms = [noisy.assign(group="", reason=learnt)[ARM], doubted.assign(reason=why)[ARM]]
+    return pd.concat([one for one in arms if len(one)], ignore_index=True) if any(map(len, arms)) else arms[1]
 
 
 def hidden_repeats(cells: pd.DataFrame, readings: Iterable[Reading]) -> pd.DataFrame:

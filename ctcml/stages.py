@@ -32,24 +32,25 @@ def fresh_folder(folder: Path) -> Path:
 
 
 def settle(ws: Workspace, *, say: Say) -> None:
-    """Replay the ledger into the ground truth, the class registry, the sets and the readers' agreement."""
+    """Replay the ledger into the ground truth, the class registry, the sets and all that readers said."""
     from ctcml.ledger import Ledger
-    from ctcml.readings import agreement_report
-    from ctcml.tables import MANIFEST, TRUTH, read_folder, write_table
+    from ctcml.opinions import opinions_of
+    from ctcml.tables import MANIFEST, OPINIONS, TRUTH, read_folder, write_table
     from ctcml.truth import ground_truth
 
     events = list(Ledger(ws.ledger_snapshot).events())
-    truth = ground_truth(events, read_folder(ws.manifest, MANIFEST))
+    manifest = read_folder(ws.manifest, MANIFEST)
+    truth = ground_truth(events, manifest)
     write_table(truth.cells, TRUTH, ws.truth)
     write_json(
         ws.classes,
         [{"class_id": one.class_id, "name": one.name, "definition": one.definition} for one in truth.classes],
     )
     write_json(ws.roles, {patient: role.value for patient, role in sorted(truth.roles.items())})
-    report = agreement_report(events) | {"historic_unused": truth.historic_unused}
-    write_json(ws.agreement, report)
+    opinions = opinions_of(events, manifest.set_index("cell_uid")["patient_uid"])
+    write_table(opinions, OPINIONS, ws.opinions)
     say(
-        f"{len(truth.cells)} labelled cells in {len(truth.classes)} classes; {truth.historic_unused} historic labels of held-out patients stay closed"
+        f"{len(truth.cells)} labelled cells in {len(truth.classes)} classes, {len(opinions)} readings; {truth.historic_unused} historic labels of held-out patients stay closed"
     )
 
 
@@ -379,6 +380,8 @@ def query(ws: Workspace, *, seed: int, queue: sections.Queue, counts: sections.C
     import numpy as np
 
     from ctcml.calibration import tempered
+    from ctcml.label_noise import COLUMNS as LABEL_NOISE
+    from ctcml.label_noise import label_noise
     from ctcml.ledger import Ledger, readings_of
     from ctcml.queries import (
         decision_critical,
@@ -441,9 +444,17 @@ def query(ws: Workspace, *, seed: int, queue: sections.Queue, counts: sections.C
         flip_risk=queue.flip_risk,
         between=queue.critical_between,
     )
-    doubtful = doubtful_labels(
-        labels[["cell_uid", "class_id"]].merge(scored, on="cell_uid"), classes=classes, below=queue.doubtful_below
+    labelled = labels[["cell_uid", "class_id"]].merge(scored, on="cell_uid")
+    # Looks alone: latents come from a network that has learnt these very labels.
+    looks = read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "appearance"])
+    looks = labelled[["cell_uid"]].merge(looks, on="cell_uid")
+    features = np.array(looks["appearance"].to_list(), dtype=np.float32)
+    noisy = (
+        label_noise(labelled, features, folds=queue.doubtful_folds, rng=np.random.default_rng([seed, 14]))
+        if len(labelled)
+        else pd.DataFrame(columns=LABEL_NOISE)
     )
+    doubtful = doubtful_labels(labelled, noisy, classes=classes, below=queue.doubtful_below)
     repeats = hidden_repeats(manifest, readings_of(events))
     discovery = discovery_queue(
         unread,
@@ -467,14 +478,15 @@ def query(ws: Workspace, *, seed: int, queue: sections.Queue, counts: sections.C
 
 def calibrate(ws: Workspace, *, counts: sections.Counts, say: Say) -> None:
     """Measure what the champion's probabilities are worth, on settled cells of steering patients."""
+    from ctcml.agreement import exact_agreement
     from ctcml.calibration import calibrate as fit
     from ctcml.calibration import reading_error
-    from ctcml.records import Role
-    from ctcml.tables import EMBEDDING, TRUTH, read_folder, read_table
+    from ctcml.records import Purpose, Role
+    from ctcml.tables import EMBEDDING, OPINIONS, TRUTH, read_folder, read_table
     from ctcml.truth import evaluation_cells
 
     # The evaluation arm is drawn at random, so its readers differ as often as readers do; the queue seeks hard cells.
-    read = json.loads(ws.agreement.read_text())["by_purpose"]["evaluation"]
+    same, read_twice = exact_agreement(read_table(ws.opinions, OPINIONS), Purpose.EVALUATION)
     found = fit(
         read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "sample_uid", "probabilities"]),
         evaluation_cells(read_table(ws.truth, TRUTH), Role.STEERING),
@@ -484,12 +496,12 @@ def calibrate(ws: Workspace, *, counts: sections.Counts, say: Say) -> None:
         spread_sd=counts.patient_spread_sd,
         frequency_events=counts.frequency_events,
         reading_error=reading_error(
-            None if read["exact_share"] is None else 1 - read["exact_share"],
-            read["n"],
+            None if same is None else 1 - same,
+            read_twice,
             prior=counts.readers_differ,
             prior_cells=counts.readers_differ_cells,
         ),
-        read_twice=read["n"],
+        read_twice=read_twice,
     )
     write_json(ws.calibration, found.to_dict())
     say(

@@ -161,6 +161,20 @@ CLUSTERS: Schema = {  # `clusters.Cluster` explains each column
     "border_exemplars": pa.list_(STR),
     "random_exemplars": pa.list_(STR),
 }
+OPINIONS: Schema = {  # a row a reading, in the order of the ledger; nothing that a reader said is lost by settlement
+    "cell_uid": STR,
+    "patient_uid": STR,
+    "purpose": STR,
+    "occasion": STR,
+    "reader": STR,
+    "duty": STR,  # reader, adjudicator or check
+    "label": STR,  # class_id, new:<class_id> or unreadable, as it was said
+    "confidence": STR,  # empty where nothing was said
+    "reasons": STR,  # separated by blanks
+    "lead_time_s": F32,
+    "at": STR,  # when it entered the ledger, UTC in ISO 8601
+    "repeat": BOOL,  # a hidden repeat: asked to measure the reader, never to settle
+}
 QUEUE: Schema = {"cell_uid": STR, "purpose": STR, "reason": STR, "rank": I32}
 COUNTS: Schema = {
     "sample_uid": STR,

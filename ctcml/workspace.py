@@ -84,8 +84,9 @@ class Workspace:
         return self.derived / "roles.json"
 
     @property
-    def agreement(self) -> Path:
-        return self.derived / "agreement.json"
+    def opinions(self) -> Path:
+        """Every reading, those that settled nothing included."""
+        return self.derived / "opinions.parquet"
 
     @property
     def features(self) -> Path:
@@ -189,6 +190,26 @@ class Workspace:
     def reports(self) -> Path:
         """Gate verdicts and other signed papers; committed to git."""
         return self.root / "reports"
+
+    # The desk of the readers: made anew after each pull, from the living ledger; in neither git nor DVC.
+    @property
+    def review(self) -> Path:
+        """The reading protocol, its example pictures, and the galleries of proposed classes."""
+        return self.root / "review"
+
+    @property
+    def agreement(self) -> Path:
+        return self.review / "agreement.json"
+
+    @property
+    def proposals(self) -> Path:
+        """Classes that readers proposed, with evidence and votes."""
+        return self.review / "proposals.json"
+
+    @property
+    def requests(self) -> Path:
+        """What people signed on the dashboard; flows execute it."""
+        return self.root / "ledger" / "requests.jsonl"
 
     # Private: never in git, DVC, logs or models.
     @property

@@ -26,7 +26,7 @@ from ctcml.params import load_params
 from ctcml.stages import calibrate as calibrate_stage
 from ctcml.stages import count as count_stage
 from ctcml.stages import write_json
-from ctcml.tables import CLINICAL, COUNTS, EMBEDDING, MANIFEST, TRUTH, read_table, write_table
+from ctcml.tables import CLINICAL, COUNTS, EMBEDDING, MANIFEST, OPINIONS, TRUTH, read_table, write_table
 from ctcml.workspace import Workspace
 
 CLASSES = ["ctc", "wbc", "other"]
@@ -194,7 +194,14 @@ def a_counted_laboratory(ws: Workspace) -> None:
         samples.append({"sample_uid": sample, "patient_uid": patient, "cancer_type": "breast", "blood_volume_ml": 7.5})
     write_table(pd.DataFrame(truth, columns=list(TRUTH)), TRUTH, ws.truth)
     write_table(pd.DataFrame(samples).reindex(columns=list(CLINICAL)), CLINICAL, ws.clinical)
-    write_json(ws.agreement, {"by_purpose": {"evaluation": {"n": 48, "exact_share": 0.75, "kappa": 0.6}}})
+    said = [
+        (f"e{cell}", reader, "wbc" if cell < 12 and reader == "b" else "ctc") for cell in range(48) for reader in "ab"
+    ]
+    opinions = pd.DataFrame(said, columns=["cell_uid", "reader", "label"]).assign(
+        patient_uid="p", purpose="evaluation", occasion="round-1", duty="reader", confidence="", reasons="", at="",
+        repeat=False, lead_time_s=np.float32(1),
+    )  # fmt: skip
+    write_table(opinions[list(OPINIONS)], OPINIONS, ws.opinions)
     write_json(ws.champion / "model.json", {"classes": CLASSES})
 
 

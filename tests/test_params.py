@@ -71,12 +71,12 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     found = yaml.safe_load(SHIPPED.read_text())
     found["train"]["learning_rat"] = 1
     found["gate"]["ctc_sensitivity_margin"] = 7
-    found["review"]["adjudicator"] = found["review"]["readers"][0]
+    found["settlement"]["check_share"] = -0.1
     del found["image"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(found))
     with pytest.raises(BadParams) as caught:
         load_params(tmp_path / "params.yaml")
-    for part in ("train.learning_rat", "gate.ctc_sensitivity_margin", "three different people", "image"):
+    for part in ("train.learning_rat", "gate.ctc_sensitivity_margin", "settlement.check_share", "image"):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 

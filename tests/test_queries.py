@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ctcml import stages
 from ctcml.errors import BadInput, ProtocolBreach
+from ctcml.label_noise import COLUMNS
 from ctcml.ledger import Draft
 from ctcml.params import load_params
 from ctcml.queries import (
@@ -35,6 +36,9 @@ SHARES = {"novel": 0.5, "border": 0.2, "random": 0.3}
 ALL_SHARES = {"novel": 0.4, "border": 0.1, "critical": 0.2, "doubtful": 0.1, "repeat": 0.1, "random": 0.1}
 TRAIN = {f"p{number}": "train" for number in range(400)}
 CLASSES = ["ctc", "wbc"]
+
+
+NO_NOISE = pd.DataFrame(columns=COLUMNS)
 
 
 def make_cells(cells: int = 400, *, patients: int = 10, flagged: int = 80) -> pd.DataFrame:
@@ -357,10 +361,20 @@ def test_a_model_without_the_class_of_ctcs_puts_nothing_at_stake() -> None:
 
 def test_labels_that_the_champion_does_not_believe_are_doubted_the_least_probable_first() -> None:
     labelled = scored("s1", 0.02, 0.9, 0.001, 0.999, 0.5).assign(class_id=["ctc", "ctc", "ctc", "wbc", "new_one"])
-    found = doubtful_labels(labelled, classes=CLASSES, below=0.1)
+    found = doubtful_labels(labelled, NO_NOISE, classes=CLASSES, below=0.1)
     assert found["cell_uid"].tolist() == ["s1-2", "s1-3", "s1-0"]
     assert found["reason"].iloc[0] == "doubtful label: probability 0.001 of ctc"
     assert found.columns.tolist() == ARM
+
+
+def test_what_judges_of_other_patients_doubt_comes_before_what_the_champion_doubts_and_not_twice() -> None:
+    labelled = scored("s1", 0.02, 0.9, 0.001).assign(class_id="ctc")
+    noisy = pd.DataFrame([("s1-1", "p-s1", "ctc", "wbc", 0.1), ("s1-2", "p-s1", "ctc", "tdev", 0.2)], columns=COLUMNS)
+    found = doubtful_labels(labelled, noisy, classes=CLASSES, below=0.1)
+    assert found["cell_uid"].tolist() == ["s1-1", "s1-2", "s1-0"]
+    assert found["reason"].iloc[0] == "doubtful label: ctc looks like wbc to judges of other patients"
+    assert set(found["reason"].map(kind_of)) == {"doubtful label"}
+    assert doubtful_labels(labelled.iloc[:0], NO_NOISE, classes=CLASSES, below=0.1).columns.tolist() == ARM
 
 
 def test_repeated_are_cells_that_two_readers_read_for_training() -> None:

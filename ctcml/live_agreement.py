@@ -1,0 +1,70 @@
+"""How far the readers agree at this moment: from the living ledger, beside the model where there is one."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from ctcml.agreement import agreement_report
+from ctcml.class_registry import aliases_of
+from ctcml.ledger import Ledger
+from ctcml.opinions import opinions_of
+from ctcml.readings import canonical
+from ctcml.records import Duty
+from ctcml.settlement import Round
+from ctcml.tables import DISCOVERY, EMBEDDING, MANIFEST, atomic_path, read_folder, read_table
+from ctcml.workspace import Workspace
+
+
+def write_agreement(ws: Workspace, outcome: Round, *, bootstrap: int, seed: int) -> dict[str, Any]:
+    """Write `review/agreement.json`: the report of `agreement_report` and where the open cells stand."""
+    events = list(Ledger(ws.ledger).events())
+    patient_of = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "patient_uid"]).set_index("cell_uid")
+    settled = {event.body["cell_uid"]: event.body["class_id"] for event in events if event.kind == "settlement"}
+    how = Counter(
+        {event.body["cell_uid"]: event.body["how"] for event in events if event.kind == "settlement"}.values()
+    )
+    opinions, aliases = opinions_of(events, patient_of["patient_uid"]), aliases_of(events)
+    report = agreement_report(
+        opinions.assign(label=[canonical(label, aliases) for label in opinions["label"]]),
+        settled=settled,
+        cluster=_by_cell(ws, "cluster_name"),
+        predicted=_by_cell(ws, "predicted"),
+        classes=[event.body["class_id"] for event in events if event.kind == "class_added"],
+        bootstrap=bootstrap,
+        rng=np.random.default_rng([seed, 13]),
+    )
+    kinds = Counter(event.kind for event in events)
+    report |= {
+        "settled": len(settled),
+        "adjudicated": how["adjudicator"],
+        "waiting": len({one.case for one in outcome.waiting}),
+        "contested": sum(one.duty == Duty.ADJUDICATOR for one in outcome.third) + len(outcome.without_third),
+        "checks_waiting": sum(one.duty == Duty.CHECK for one in outcome.third),
+        "unreadable": len(outcome.left_out),
+        "unnamed": outcome.unnamed,
+        "proposals": list(outcome.proposals),
+        "rejected": kinds["reading_rejected"],
+        "disturbed": kinds["reading_disturbed"],
+        "historic": kinds["historic_label"],
+    }
+    ws.review.mkdir(exist_ok=True)
+    with atomic_path(ws.agreement) as unfinished:
+        unfinished.write_text(
+            json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+    return report
+
+
+def _by_cell(ws: Workspace, column: str) -> dict[str, str]:
+    """What discovery or the champion says of each cell; nothing before there is any."""
+    if column == "predicted":
+        if not ws.embeddings.exists():
+            return {}
+        table = read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", column])
+    elif ws.cell_discovery.exists():
+        table = read_table(ws.cell_discovery, DISCOVERY, columns=["cell_uid", column])
+    else:
+        return {}
+    return dict(zip(table["cell_uid"], table[column], strict=True))
