@@ -125,39 +125,126 @@ def comparison_chart(
 ) -> go.Figure:
     """Figures of champion and challenger one beside the other, each (value, low, high)."""
     figure = go.Figure()
-    for name, scores, colour, symbol, shift in (
-        ("champion", before, GREY, "circle-open", 0.18),
-        ("challenger", after, BLUE, "diamond", -0.18),
-    ):
-        if not scores:
-            continue
-        places = [len(after) - 1 - list(after).index(label) + shift for label in scores if label in after]
-        shown = [scores[label] for label in scores if label in after]
-        figure.add_trace(
-            go.Scatter(
-                x=[value for value, _, _ in shown],
-                y=places,
-                mode="markers",
-                name=name,
-                marker={"size": 10, "color": colour, "symbol": symbol},
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [high - value for value, _, high in shown],
-                    "arrayminus": [value - low for value, low, _ in shown],
-                    "thickness": 2,
-                    "width": 4,
-                },
-                text=[label for label in scores if label in after],
-                hovertemplate="%{text}: %{x:.1%}<extra>" + name + "</extra>",
-            )
-        )
+    if before:
+        figure.add_trace(_whiskers(before, list(after), "champion", GREY, "circle-open", 0.18, ".1%"))
+    figure.add_trace(_whiskers(after, list(after), "challenger", BLUE, "diamond", -0.18, ".1%"))
     figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", zeroline=False)
-    figure.update_yaxes(
-        tickvals=list(range(len(after))), ticktext=list(after)[::-1], zeroline=False, range=[-0.6, len(after) - 0.4]
+    return _in_rows(figure, list(after), simulated=simulated).update_layout(margin={"l": 170})
+
+
+def agreement_chart(
+    figures: Mapping[str, Mapping[str, tuple[float, float, float]]], *, simulated: bool, places: int = 170
+) -> go.Figure:
+    """Cohen's kappa and Gwet's AC1, each (value, low, high), in a row for each name; `places` is the room for names [px]."""
+    figure = go.Figure()
+    for key, name, colour, symbol, shift in (
+        ("kappa", "Cohen's κ", BLUE, "circle", 0.17),
+        ("ac1", "Gwet's AC1", ORANGE, "diamond", -0.17),
+    ):
+        shown = {label: one[key] for label, one in figures.items() if key in one}
+        if shown:
+            figure.add_trace(_whiskers(shown, list(figures), name, colour, symbol, shift, ".2f"))
+    lows = [low for one in figures.values() for _, low, _ in one.values()]
+    figure.update_xaxes(range=[min([-0.03, *lows]) - 0.02, 1.03], zeroline=True, zerolinecolor=GREY, tickformat=".1f")
+    return _in_rows(figure, list(figures), simulated=simulated).update_layout(margin={"l": places})
+
+
+def agreement_over_time(
+    occasions: Sequence[str],
+    each: Sequence[tuple[float, float, float] | None],
+    so_far: Sequence[tuple[float, float, float] | None],
+    *,
+    simulated: bool,
+) -> go.Figure:
+    """Cohen's kappa of each occasion with its interval, and of all occasions up to it with its band, in order of time."""
+    figure = go.Figure()
+    at = [place for place, one in enumerate(so_far) if one]
+    band = [so_far[place] for place in at]
+    figure.add_trace(
+        go.Scatter(
+            x=[*at, *reversed(at)],
+            y=[*(one[2] for one in band if one), *(one[1] for one in reversed(band) if one)],
+            mode="lines",
+            fill="toself",
+            fillcolor=faded(SKY, 0.25),
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+        )
     )
-    dressed(figure, height=90 + 46 * len(after), simulated=simulated)
-    return figure.update_layout(margin={"l": 170})
+    figure.add_trace(
+        go.Scatter(
+            x=at,
+            y=[one[0] for one in band if one],
+            mode="lines",
+            name="all up to then",
+            line={"color": BLUE, "width": 2},
+        )
+    )
+    own = {place: one for place, one in enumerate(each) if one}
+    figure.add_trace(
+        go.Scatter(
+            x=list(own),
+            y=[value for value, _, _ in own.values()],
+            mode="markers",
+            name="this occasion",
+            marker={"size": 10, "color": VERMILION},
+            error_y=_error_bars(list(own.values())),
+            text=[occasions[place] for place in own],
+            hovertemplate="%{text}: κ %{y:.2f}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(
+        tickvals=list(range(len(occasions))),
+        ticktext=list(occasions),
+        range=[-0.5, len(occasions) - 0.5],
+        showgrid=False,
+        zeroline=False,
+    )
+    lows = [one[1] for one in (*each, *so_far) if one]
+    figure.update_yaxes(title="Cohen's κ", range=[min([0.0, *lows]) - 0.02, 1.03], zeroline=False)
+    return dressed(figure, height=340, simulated=simulated)
+
+
+def _whiskers(
+    scores: Mapping[str, tuple[float, float, float]],
+    rows: Sequence[str],
+    name: str,
+    colour: str,
+    symbol: str,
+    shift: float,
+    told: str,
+) -> go.Scatter:
+    """A dot with its interval for each score, in the row of its label, a little above or below the middle."""
+    shown = {label: scores[label] for label in scores if label in rows}
+    return go.Scatter(
+        x=[value for value, _, _ in shown.values()],
+        y=[len(rows) - 1 - rows.index(label) + shift for label in shown],
+        mode="markers",
+        name=name,
+        marker={"size": 10, "color": colour, "symbol": symbol},
+        error_x=_error_bars(list(shown.values())),
+        text=list(shown),
+        hovertemplate="%{text}: %{x:" + told + "}<extra>" + name + "</extra>",
+    )
+
+
+def _error_bars(scores: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value for value, _, high in scores],
+        "arrayminus": [value - low for value, low, _ in scores],
+        "thickness": 2,
+        "width": 4,
+    }
+
+
+def _in_rows(figure: go.Figure, rows: Sequence[str], *, simulated: bool) -> go.Figure:
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=list(rows)[::-1], zeroline=False, range=[-0.6, len(rows) - 0.4]
+    )
+    return dressed(figure, height=90 + 46 * len(rows), simulated=simulated)
 
 
 def confusion_chart(

@@ -15,10 +15,14 @@ import pandas as pd
 
 from ctcml import tables
 from ctcml.errors import BadInput, BadTable
+from ctcml.ledger import Event, Ledger
 from ctcml.params import load_params
+from ctcml.people import people_of
+from ctcml.requests import Request, waiting_requests
 from ctcml.workspace import Workspace
 
 Stamp = tuple[tuple[str, int, int], ...]  # name, time of change (ns) and size of each file behind a record
+PEOPLE, REQUEST = ("reader_added", "reader_removed"), "request"  # kinds of events that the dashboard reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,10 +178,60 @@ def contact_sheet(workspace: Workspace, cluster: int) -> Path | NotMade:
 
 
 def agreement(workspace: Workspace) -> dict[str, Any] | NotMade:
-    """What the readers did: agreement, settled, contested, waiting, new classes."""
+    """What the readers did: the report of `ctcml.agreement`, and how many cells stand where."""
     if not workspace.agreement.exists():
-        return NotMade(what="Agreement of the readers", command="ctcml repro settle")
+        return NotMade(what="Agreement of the readers", command="ctcml review")
     return _object(workspace.agreement)
+
+
+def proposals(workspace: Workspace) -> list[dict[str, Any]] | NotMade:
+    """Classes that readers proposed, with evidence and votes; open ones first."""
+    if not workspace.proposals.exists():
+        return NotMade(what="Proposed classes", command="ctcml review")
+    found = _json(workspace.proposals)
+    if not isinstance(found, list):
+        raise BadTable(f"{workspace.proposals.name}: expected a list of proposals; make it again with `ctcml review`")
+    return sorted(found, key=lambda one: one["status"] != "open")
+
+
+def names_of_classes(workspace: Workspace) -> dict[str, str]:
+    """Names of the registered classes and, after them, of those that are only proposed."""
+    found = proposals(workspace)
+    proposed = {} if isinstance(found, NotMade) else {one["class_id"]: one["name"] for one in found}
+    registered = class_names(workspace)
+    return registered | {
+        class_id: f"{name}, proposed" for class_id, name in proposed.items() if class_id not in registered
+    }
+
+
+def gallery(workspace: Workspace, proposal: Mapping[str, Any]) -> Path | None:
+    """The picture of a proposal's cells; None where there is none, or where it does not lie below the review folder."""
+    if not proposal.get("gallery"):
+        return None
+    picture, folder = (workspace.review / str(proposal["gallery"])).resolve(), workspace.review.resolve()
+    return picture if picture.is_relative_to(folder) and picture.is_file() else None
+
+
+def experts(workspace: Workspace) -> list[str]:
+    """Names of the people who may vote on a class: those who are registered as readers or adjudicators."""
+    return [one.name for one in people_of(one for one in _events(workspace) if one.kind in PEOPLE)]
+
+
+def requests(workspace: Workspace) -> list[Request]:
+    """What was signed here and no run of the flow has taken up yet."""
+    if not workspace.requests.exists():
+        return []
+    return waiting_requests(workspace.requests, (one for one in _events(workspace) if one.kind == REQUEST))
+
+
+def refusals(workspace: Workspace) -> list[Event]:
+    """Requests that the flow refused, newest first; the body says why."""
+    asked = [one for one in _events(workspace) if one.kind == REQUEST]
+    return [one for one in reversed(asked) if str(one.body["outcome"]).startswith("refused")]
+
+
+def _events(workspace: Workspace) -> tuple[Event, ...]:
+    return _events_of(workspace.ledger, _stamp(workspace.ledger))
 
 
 def queue_composition(workspace: Workspace) -> pd.DataFrame | NotMade:
@@ -250,6 +304,11 @@ def _table(path: Path, stamp: Stamp, schema: str, columns: tuple[str, ...] | Non
         return tables.read_folder(path, declared, columns=wanted)
     extra = "covariate_" if schema == "CLINICAL" else None
     return tables.read_table(path, declared, columns=wanted, extra_prefix=extra)
+
+
+@lru_cache(maxsize=2)
+def _events_of(path: Path, stamp: Stamp) -> tuple[Event, ...]:
+    return tuple(Ledger(path).events(*PEOPLE, REQUEST)) if stamp else ()
 
 
 @lru_cache(maxsize=4)

@@ -22,7 +22,7 @@ from dashboards.palette import CLASS_COLOURS, SPARE_COLOURS, class_colours
 from dashboards.records import NotMade
 from dashboards.views.cohort import said_p
 from dashboards.views.models import shares
-from dashboards.views.review import by_purpose
+from dashboards.views.review import agreement_table, by_class, overall, said, said_of_checks
 
 APP = Path(dashboards.__file__).with_name("app.py")
 PAGES = ("cohort", "discovery", "review", "models")
@@ -342,9 +342,164 @@ def test_a_figure_that_no_cell_informs_is_left_out_of_the_comparison() -> None:
     assert not any("wbc" in name for name in shares(card, {}))
 
 
-def test_agreement_is_shown_for_training_and_for_evaluation_apart() -> None:
-    one = {"n": 3, "exact_share": 1.0, "kappa": None}
-    assert list(by_purpose({"by_purpose": {"training": one, "evaluation": one}}).values()) == [one, one]
+def test_agreement_is_shown_for_training_and_for_evaluation_apart(full: Workspace) -> None:
+    found = records.agreement(full)
+    assert isinstance(found, dict)
+    table = agreement_table(overall(found)).set_index("Compared")
+    training, evaluation = (found["by_purpose"][name] for name in ("training", "evaluation"))
+    assert table.loc[table.index.str.startswith("Training"), "Cells"].tolist() == [training["n"]]
+    assert table.loc[table.index.str.startswith("Evaluation"), "Cohen's κ"].tolist() == [said(evaluation["kappa"])]
+    assert found["n"] == training["n"] + evaluation["n"]
+
+
+def test_each_figure_of_agreement_is_shown_with_its_interval(full: Workspace) -> None:
+    found = records.agreement(full)
+    assert isinstance(found, dict)
+    rows = agreement_table(overall(found))
+    told = rows.loc[rows["Cells"] > 0, ["Exact agreement", "Cohen's κ", "Gwet's AC1"]].to_numpy().ravel()
+    assert len(told) >= 9
+    assert all(re.fullmatch(r"-?[\d.]+%? \(-?[\d.]+%? to -?[\d.]+%?\)", one) for one in told)
+
+
+def test_an_undefined_figure_is_a_dash_and_is_not_drawn() -> None:
+    nothing = {"value": None, "low": None, "high": None}
+    assert said(nothing) == "–"
+    one = {"n": 3, "kappa": nothing, "ac1": {"value": 1.0, "low": 0.4, "high": 1.0}}
+    never = {"n": 0, "kappa": nothing, "ac1": nothing}
+    drawn = by_class({"wbc": one, "ctc": never}, {"ctc": "CTC", "wbc": "WBC"})
+    assert drawn == {"WBC (3)": {"ac1": (1.0, 0.4, 1.0)}}
+    assert len(model_charts.agreement_chart(drawn, simulated=False).data) == 1
+
+
+def test_classes_are_drawn_as_dots_with_whiskers_and_a_proposed_one_last(full: Workspace) -> None:
+    found = records.agreement(full)
+    assert isinstance(found, dict)
+    drawn = by_class(found["by_class"], records.names_of_classes(full))
+    assert list(drawn)[-1].startswith("CD45EV, proposed")
+    figure = model_charts.agreement_chart(drawn, simulated=True)
+    assert [trace.name for trace in figure.data] == ["Cohen's κ", "Gwet's AC1"]
+    for trace in figure.data:
+        assert len(trace.x) == len(drawn)
+        assert all(width > 0 for width in trace.error_x.arrayminus)
+    assert "simulated data" in str(figure.layout.annotations)
+
+
+def test_an_occasion_without_a_kappa_leaves_a_gap_and_no_error() -> None:
+    one = (0.8, 0.7, 0.9)
+    figure = model_charts.agreement_over_time(["round-1", "round-2"], [None, one], [None, one], simulated=True)
+    assert list(figure.data[-1].x) == [1]
+    assert list(figure.layout.xaxis.ticktext) == ["round-1", "round-2"]
+
+
+def test_checks_that_nobody_made_are_said_to_be_none() -> None:
+    assert "No cell" in said_of_checks({"n": 0, "differs": {"value": None, "low": None, "high": None}})
+
+
+def test_readings_that_allow_no_figure_at_all_are_still_drawn(full: Workspace, tmp_path: Path) -> None:
+    from ctcml.agreement import agreement_report
+
+    ws = Workspace(tmp_path / "copy")
+    shutil.copytree(full.root, ws.root)
+    rows = pd.DataFrame(columns=list(tables.OPINIONS)).astype({"lead_time_s": float, "repeat": bool})
+    report = agreement_report(
+        rows, classes=["ctc"], settled={}, cluster={}, predicted={}, bootstrap=5, rng=np.random.default_rng(0)
+    )
+    ws.agreement.write_text(json.dumps(report))
+    app = page("review", ws)
+    assert not app.exception
+    assert "There are no cells of the evaluation arm yet" in " ".join(one.value for one in app.markdown)
+
+
+def signed_form(ws: Workspace, **given: str) -> AppTest:
+    """The page after somebody filled in the form of the open proposal and signed."""
+    app = page("review", ws)
+    for kind in ("by", "action"):
+        if kind in given:
+            app.button_group(key=f"{kind}-cd45ev").set_value(given[kind])
+    for kind in ("password", "reason"):
+        app.text_input(key=f"{kind}-cd45ev").set_value(given.get(kind, ""))
+    if "definition" in given:
+        app.text_area(key="definition-cd45ev").set_value(given["definition"])
+    return next(one for one in app.button if one.label == "Sign").click().run()
+
+
+def test_a_vote_on_the_dashboard_appends_one_signed_request_and_changes_nothing_else(
+    full: Workspace, tmp_path: Path
+) -> None:
+    from ctcml.requests import read_requests, require_signed_by
+
+    ws = Workspace(tmp_path / "copy")
+    shutil.copytree(full.root, ws.root)
+    before = {path: path.read_bytes() for path in ws.root.rglob("*") if path.is_file()}
+    app = signed_form(ws, by="ben", action="accept_class", password="of-ben", reason="I saw them too")
+    assert not app.exception
+    assert "Signed as request" in app.success[0].value
+    *_, last = read_requests(ws.requests)
+    assert (last.by, last.action, last.body["class_id"], last.body["reason"]) == (
+        "ben", "accept_class", "cd45ev", "I saw them too"
+    )  # fmt: skip
+    assert last.body["definition"].startswith("CD45+ alone")  # anna's, which ben left as it was
+    require_signed_by(last, "of-ben")
+    after = {path: path.read_bytes() for path in ws.root.rglob("*") if path.is_file()}
+    assert [path.name for path in after if after[path] != before.get(path)] == ["requests.jsonl"]
+    assert not any(b"of-ben" in content for content in after.values())
+    assert app.text_input(key="password-cd45ev").value == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"by": "ben", "action": "accept_class"}, "password missing"),
+        ({"password": "of-ben", "action": "accept_class"}, "name missing"),
+        ({"by": "ben", "password": "of-ben"}, "decision missing"),
+        ({"by": "ben", "password": "of-ben", "action": "accept_class", "definition": " "}, "definition missing"),
+    ],
+)
+def test_a_vote_that_lacks_something_is_not_signed(
+    given: dict[str, str], told: str, full: Workspace, tmp_path: Path
+) -> None:
+    ws = Workspace(tmp_path / "copy")
+    shutil.copytree(full.root, ws.root)
+    before = ws.requests.read_bytes()
+    app = signed_form(ws, **given)
+    assert told in app.error[0].value
+    assert ws.requests.read_bytes() == before
+
+
+def test_who_has_voted_or_signed_is_not_asked_again(full: Workspace, tmp_path: Path) -> None:
+    ws = Workspace(tmp_path / "copy")
+    shutil.copytree(full.root, ws.root)
+    offered = page("review", ws).button_group(key="by-cd45ev")
+    assert offered.options == ["ben", "carla", "dora"]  # anna has voted
+    app = signed_form(ws, by="ben", action="reject_class", password="of-ben")
+    assert app.button_group(key="by-cd45ev").options == ["carla", "dora"]
+
+
+def test_a_request_waits_until_a_flow_wrote_what_came_of_it_and_a_refusal_is_told(
+    full: Workspace, tmp_path: Path
+) -> None:
+    from browser.workspace_with_results import NOON
+
+    from ctcml.ledger import Draft, Ledger
+
+    ws = Workspace(tmp_path / "copy")
+    shutil.copytree(full.root, ws.root)
+    (waiting,) = records.requests(ws)
+    body = {
+        "request": waiting.request,
+        "action": waiting.action,
+        "outcome": "refused: not signed with the password of 'dora'",
+    }
+    Ledger(ws.ledger).append([Draft(kind="request", by="dora", body=body)], now=NOON)
+    assert records.requests(ws) == []
+    assert "not signed with the password" in " ".join(one.value for one in page("review", ws).markdown)
+
+
+def test_a_gallery_outside_the_review_folder_is_not_shown(full: Workspace) -> None:
+    assert records.gallery(full, {"gallery": "gallery/cd45ev.png"}) is not None
+    assert records.gallery(full, {"gallery": "../params.yaml"}) is None
+    assert records.gallery(full, {"gallery": "gallery/none.png"}) is None
+    assert records.gallery(full, {"gallery": None}) is None
 
 
 def test_a_p_value_is_never_printed_as_zero() -> None:
@@ -366,6 +521,7 @@ def test_every_command_that_an_empty_place_names_exists(tmp_path: Path) -> None:
         records.map_cells,
         records.clusters,
         records.agreement,
+        records.proposals,
         records.queue_composition,
         records.promotions,
         records.champion,

@@ -122,6 +122,19 @@ def test_a_chosen_filter_is_in_the_address_and_the_address_brings_it_back(addres
     again.close()
 
 
+def test_an_expert_signs_a_new_class_with_a_mouse_and_a_password(address: str, opened: Any) -> None:
+    page = screenshot.open_page(opened, f"{address}/review", wait_for="Reading queue")
+    page.get_by_role("radio", name="carla", exact=True).click()
+    page.get_by_role("radio", name="Accept", exact=True).click()
+    page.get_by_role("textbox", name="Password").fill("of-carla")
+    page.get_by_role("button", name="Sign").click()
+    page.get_by_text("Signed as request").wait_for()
+    page.get_by_text("Accept cd45ev").wait_for()  # it waits for the flow
+    assert page.get_by_role("textbox", name="Password").input_value() == ""
+    assert page.get_by_role("radio", name="carla", exact=True).count() == 0
+    page.close()
+
+
 def test_the_first_page_comes_in_time(address: str, opened: Any) -> None:
     started = time.monotonic()
     page = screenshot.open_page(opened, address, wait_for="Log-rank p")

@@ -6,6 +6,7 @@ Run as a script to look at it: `python tests/browser/workspace_with_results.py D
 import json
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import numpy as np
 import pandas as pd
 
 from ctcml import tables
+from ctcml.agreement import agreement_report
 from ctcml.appearance import NAMES
 from ctcml.counts import count_cells
 from ctcml.images import contact_sheet, encode_png
+from ctcml.ledger import Draft, Ledger
 from ctcml.novelty import density_ratio, uncertainty
 from ctcml.promotion import Predictions, judge
 from ctcml.records import PAPER_CLASSES
+from ctcml.requests import append_request
 from ctcml.scorecard import score_card
 from ctcml.survival import analyse
 from ctcml.workspace import Workspace
@@ -28,6 +32,7 @@ KNOWN = KINDS[:5]
 TYPES = ("breast", "prostate", "colorectal", "lung")
 CUTOFFS, EXPLORATORY = {"breast": 5, "prostate": 5, "colorectal": 3}, {"lung": 5}
 PER_PATIENT = 30
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
 def build(root: Path, *, patients: int = 48, seed: int = 5) -> Workspace:
@@ -254,16 +259,29 @@ def _write_review(ws: Workspace, cells: pd.DataFrame) -> None:
         ws.classes,
         [{"class_id": one.class_id, "name": one.name, "definition": one.definition} for one in PAPER_CLASSES],
     )
-    by_purpose = {
-        "training": {"n": 214, "exact_share": 0.9112, "kappa": 0.884},
-        "evaluation": {"n": 560, "exact_share": 0.9268, "kappa": 0.9021},
+    rng = np.random.default_rng(31)
+    asked = cells[cells["known"] | (cells["true"] == "cd45ev")]
+    read = asked.iloc[np.sort(rng.permutation(len(asked))[:774])]
+    said = _opinions(read, rng)
+    report = agreement_report(
+        said,
+        classes=list(KNOWN),
+        settled=dict(zip(read["cell_uid"], read["true"], strict=True)),
+        cluster={uid: f"k-{KINDS.index(kind):012d}" for uid, kind in zip(read["cell_uid"], read["true"], strict=True)},
+        predicted=dict(zip(read["cell_uid"], read["predicted"], strict=True)),
+        bootstrap=200,
+        rng=rng,
+    )
+    state = {
+        "settled": 748,
+        "waiting": 21,
+        "contested": 34,
+        "checks_waiting": 6,
+        "unreadable": 5,
+        "proposals": ["cd45ev"],
     }
-    readers = {
-        "reader-a": {"readings": 774, "median_lead_time_s": 2.4},
-        "reader-b": {"readings": 774, "median_lead_time_s": 3.1},
-    }
-    whole = {"n": 774, "exact_share": 0.9225, "kappa": 0.897, "by_purpose": by_purpose, "readers": readers}
-    _json(ws.agreement, whole | {"settled": 748, "adjudicated": 34, "new_classes": ["CD45EV"], "historic_unused": 402})
+    _json(ws.agreement, report | state)
+    _write_desk(ws)
     reasons = (
         [("training", "novel")] * 160
         + [("training", "uncertain")] * 50
@@ -273,6 +291,96 @@ def _write_review(ws: Workspace, cells: pd.DataFrame) -> None:
     queued = pd.DataFrame(reasons, columns=["purpose", "reason"]).iloc[: len(cells)]
     queued = queued.assign(cell_uid=cells["cell_uid"].to_numpy()[: len(queued)], rank=np.arange(len(queued)))
     tables.write_table(queued, tables.QUEUE, ws.queue)
+
+
+def _opinions(cells: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """SIMULATED readings in four rounds: two of three people a cell, of whom the third is the less practised."""
+    right = {"anna": 0.97, "ben": 0.95, "carla": 0.88}
+    rows = []
+    for place, cell in enumerate(cells.itertuples()):
+        occasion = f"round-{1 + 4 * place // len(cells)}"
+
+        def read(
+            reader: str, duty: str = "reader", *, repeat: bool = False, cell: Any = cell, occasion: str = occasion
+        ) -> None:
+            knows = rng.random() < right[reader]
+            label = cell.true if knows else str(rng.choice([*KNOWN[1:], "unreadable"], p=(0.3, 0.3, 0.2, 0.17, 0.03)))
+            rows.append(
+                {
+                    "cell_uid": cell.cell_uid,
+                    "patient_uid": cell.patient_uid,
+                    "purpose": "evaluation" if int(cell.patient_uid[-1], 16) % 3 == 0 else "training",
+                    "occasion": "round-4" if repeat else occasion,
+                    "reader": reader,
+                    "duty": duty,
+                    "label": "new:cd45ev" if label == "cd45ev" else label,
+                    "confidence": str(rng.choice(["sure", "probable", "doubtful", "guess"], p=(0.7, 0.2, 0.07, 0.03))),
+                    "reasons": "",
+                    "lead_time_s": float(rng.gamma(4, 0.7)),
+                    "at": f"2026-0{2 + int(occasion[-1])}-02T12:00:00+00:00",
+                    "repeat": repeat,
+                }
+            )
+
+        pair = [str(name) for name in rng.choice(list(right), 2, replace=False)]
+        for reader in pair:
+            read(reader)
+            if rng.random() < 0.06:
+                read(reader, repeat=True)
+        if rng.random() < 0.08:
+            read(next(name for name in right if name not in pair), "check")
+    return tables.check(pd.DataFrame(rows), tables.OPINIONS, "opinions").to_pandas()
+
+
+def _write_desk(ws: Workspace) -> None:
+    """One open proposal with a vote, one that was rejected, the people who may vote, and a request that waits."""
+    people = [
+        Draft(
+            kind="reader_added",
+            by="ctcml readers add",
+            body={"reader": name, "adjudicates": name == "dora", "server": "ours"},
+        )
+        for name in ("anna", "ben", "carla", "dora")
+    ]
+    Ledger(ws.ledger).append(people, now=NOON)
+    _save(ws.review / "gallery" / "cd45ev.png", contact_sheet(_vesicles(24, seed=3), columns=8))
+    definition = "CD45+ alone: no nucleus, no cytokeratin, smaller than a leukocyte, smooth outline"
+    vote = {
+        "by": "anna",
+        "vote": "accept",
+        "at": NOON.isoformat(),
+        "definition": definition,
+        "reason": "seen in three patients",
+    }
+    against = [
+        {"by": name, "vote": "reject", "at": NOON.isoformat(), "definition": "", "reason": "dust on the cartridge"}
+        for name in ("anna", "ben")
+    ]
+    offered = {
+        "class_id": "cd45ev",
+        "name": "CD45EV",
+        "aliases": ["leukocyte_vesicle"],
+        "proposed_at": NOON.isoformat(),
+        "why": "named alike by both readers, blinded",
+        "cells": 96,
+        "readers": ["anna", "ben", "carla"],
+        "nearest_class": "tdev (71 of 96 cells)",
+        "marker_profile": "CD45 +, DAPI -, CK - (88 of 96 cells)",
+        "cluster": "k-000000000000 (90 of 96 cells)",
+        "status": "open",
+        "votes": [vote],
+        "gallery": "gallery/cd45ev.png",
+    }
+    dust = {"class_id": "dust", "name": "Dust", "cells": 12, "status": "rejected", "votes": against, "gallery": None}
+    _json(ws.proposals, [offered, offered | dust | {"aliases": [], "cluster": None, "marker_profile": None}])
+    append_request(
+        ws.requests,
+        by="dora",
+        password="of-dora",
+        action="reject_class",
+        body={"class_id": "speck", "definition": "", "reason": "the same as dust"},
+        now=NOON,
+    )
 
 
 def _write_models(ws: Workspace, cells: pd.DataFrame, rng: np.random.Generator) -> None:
