@@ -29,6 +29,7 @@ trials: setup  ## the heavy trials, beyond the small sample of each in the tests
 	@$(BIN)/ctcml bench score
 	@$(BIN)/ctcml bench counts
 	@$(BIN)/ctcml bench discovery
+	@$(BIN)/ctcml bench readings
 
 check: test
 

@@ -46,11 +46,14 @@ def prefect_service(home: Path, host: str, port: int) -> Service:
     return Service("prefect", command, environment, home, host, port, "/api/health")
 
 
-def schedules_service(home: Path, host: str, port: int, *, root: Path, prefect_api: str, prefect_home: Path) -> Service:
+def schedules_service(
+    home: Path, host: str, port: int, *, root: Path, prefect_api: str, prefect_home: Path, mlflow: str
+) -> Service:
     """The process that serves the workspace's scheduled flows; its port says whether it still polls the Prefect server."""
     environment = clean_environment() | prefect_client_environment(prefect_api, prefect_home)
+    environment |= mlflow_client_environment(mlflow)
     environment |= {"PREFECT_RUNNER_SERVER_HOST": host, "PREFECT_RUNNER_SERVER_PORT": str(port)}
-    command = [sys.executable, "-m", "flows.schedules", str(root)]
+    command = [sys.executable, "-m", "flows.schedules", str(root), mlflow]
     return Service("schedules", command, environment, home, host, port, "/health")
 
 

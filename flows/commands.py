@@ -1,12 +1,16 @@
 """The commands that need servers: demo, up, down; `ctcml` finds them through their entry point."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ctcml.cli import workspace_option
+from ctcml.options import workspace_option
 from ctcml.telling import say
 from ctcml.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flows.loop import Standing
 
 
 @click.command()
@@ -39,21 +43,26 @@ def up(ws: Workspace) -> None:
 
     Example: ctcml up --workspace demo-workspace
     """
+    from ctcml.ledger import Ledger
     from ctcml.params import load_params
+    from ctcml.people import people_of
     from ctcml.services import Services
     from flows.serving import start_dashboard, start_engines, start_reading_rooms, start_schedules
-    from labelstudio.rounds import server_home
+    from labelstudio.rounds import queue_of
 
     params = load_params(ws.params)
-    review = params.review
+    names = [one.name for one in people_of(Ledger(ws.ledger).events("reader_added", "reader_removed"))]
     with Services(ws.services / "running.json", keep=True) as services:
         engines = start_engines(services, ws)
         start_schedules(services, ws, engines)
-        rooms = start_reading_rooms(services, ws, [*review.readers, review.adjudicator])
+        start_reading_rooms(services, ws, names)
         dashboard = start_dashboard(services, ws)
     say(f"dashboard  {dashboard.url}\nMLflow     {engines.mlflow}\nPrefect    {engines.prefect}")
-    for reader, room in rooms.items():
-        say(f"{reader:10} {room.service.url}   (login in {server_home(ws, reader) / 'login.json'})")
+    for name in names:
+        say(f"{name:10} {queue_of(ws, name)[0].page}")
+    if not names:
+        say("readers    none yet; add two or more: ctcml readers add NAME")
+    say(f"answers    are pulled at {params.review.schedule!r} (UTC); at once: ctcml review")
     say(f"inbox      {ws.inbox} is looked through at {params.intake.schedule!r} (UTC); at once: ctcml inbox")
     say("stop them with: make down")
 
@@ -88,8 +97,33 @@ def loop(export: Path, clinical: Path, historic: Path | None, occasion: str, ws:
     from flows.loop import loop as turn  # after the engines are known: prefect reads its settings when it is imported
 
     sources = (str(one.resolve()) if one else None for one in (export, clinical, historic))
-    standing = turn(str(ws.root), engines.mlflow, *sources, occasion)
-    say(f"{standing.open_cells} cells wait for {standing.waits_for}" if standing.waits_for else f"{occasion} is closed")
+    say(_told(turn(str(ws.root), engines.mlflow, *sources, occasion), occasion))
+
+
+@click.command()
+@workspace_option
+def review(ws: Workspace) -> None:
+    """Pull what the readers have answered, now, and take the next step of the open round.
+
+    Example: ctcml review --workspace my-lab
+    """
+    from ctcml.assignments import open_occasions
+    from ctcml.ledger import Ledger
+    from flows.serving import use_engines
+
+    engines = use_engines(ws)
+    from flows.loop import review as look
+
+    occasions = open_occasions(Ledger(ws.ledger).events())
+    standing = look(str(ws.root), engines.mlflow)
+    say("no round is open" if standing is None else _told(standing, occasions[0]))
+
+
+def _told(standing: "Standing", occasion: str) -> str:
+    who = " and ".join(standing.waits_for)
+    if standing.proposals:
+        return f"class {', '.join(standing.proposals)} is proposed: two experts have to accept or reject it"
+    return f"{standing.open_cells} cells wait for {who}" if who else f"{occasion} is closed"
 
 
 @click.command()
@@ -132,4 +166,4 @@ def promote(version: str, signed_by: str, reason: str, ws: Workspace) -> None:
     say(f"version {version} is champion, signed by {signed_by}")
 
 
-COMMANDS = {"inbox": inbox, "demo": demo, "up": up, "down": down, "loop": loop, "promote": promote}
+COMMANDS = {"review": review, "inbox": inbox, "demo": demo, "up": up, "down": down, "loop": loop, "promote": promote}

@@ -6,17 +6,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
+from ctcml.class_evidence import decide_class
+from ctcml.class_registry import classes_of
 from ctcml.dataversions import SOURCE, create_workspace
 from ctcml.errors import BadInput
 from ctcml.identity import load_key, pseudonym
-from ctcml.ledger import Draft, Ledger
+from ctcml.ledger import READINGS, Draft, Ledger
 from ctcml.params import load_params
+from ctcml.people import Person, adding, people_of
 from ctcml.services import Services, stop_recorded
 from ctcml.simulate import simulate_laboratory
 from ctcml.stages import write_json
@@ -25,13 +29,16 @@ from ctcml.versioning import commit
 from ctcml.workspace import Workspace
 from flows.progress import announce, start_clock
 from flows.serving import Engines, start_dashboard, start_engines, start_reading_rooms
-from labelstudio.client import ReadingQueue
-from labelstudio.rounds import cells_of, classes_of, queue_of, server_home
-from labelstudio.server import read_login
+from labelstudio.rounds import queue_of, server_home, waiting_reads
+from labelstudio.server import login_for, read_login
 from labelstudio.simulated_readers import answer_all
-from labelstudio.tasks import read_uid
 
 OCCASION = "round-1"
+if TYPE_CHECKING:
+    from flows.loop import Standing
+
+DEFINITIONS = {"cd45ev": "Leukocyte-derived extracellular vesicle: CD45+, DAPI−, CK−"}
+READERS, ADJUDICATOR = ("reader-a", "reader-b"), "reader-c"
 
 
 def run_demo(ws: Workspace, *, human: bool, resume: bool, changes: Sequence[str] = ()) -> None:
@@ -41,21 +48,22 @@ def run_demo(ws: Workspace, *, human: bool, resume: bool, changes: Sequence[str]
     if not (ws.inbox / "simulated_truth.csv").exists():
         announce(ws, "simulated laboratory")
         simulate(ws)
-    params = load_params(ws.params)
+    people = register_readers(ws)
     with Services(ws.services / "running.json") as services:
         announce(ws, "services")
         engines = start_engines(services, ws)
-        start_reading_rooms(services, ws, [*params.review.readers, params.review.adjudicator])
+        start_reading_rooms(services, ws, people)
         standing = turn(ws, engines)
         if human and standing.waits_for:
             services.keep = True  # people read while this process is gone
-            tell_readers(
-                ws, [*params.review.readers, params.review.adjudicator], standing.waits_for, standing.open_cells
-            )
+            tell_readers(ws, people, standing)
             return
         while standing.waits_for:
-            announce(ws, "readers" if standing.waits_for != params.review.adjudicator else "adjudicator")
-            simulated_reading(ws, standing.waits_for)
+            if standing.proposals:
+                simulated_experts(ws, standing.proposals)
+            else:
+                announce(ws, "adjudicator" if standing.waits_for == (ADJUDICATOR,) else "readers")
+                simulated_reading(ws, standing.waits_for)
             standing = turn(ws, engines)
         announce(ws, "dashboard")
         take_picture(services, ws)
@@ -80,7 +88,7 @@ def prepare(ws: Workspace, *, human: bool, resume: bool, changes: Sequence[str])
         if survivors:
             print(f"        stopped what the former run left: {', '.join(survivors)}")
         return
-    params = changed_params(["gate.unattended=true", "replay.cells=500", *changes])
+    params = changed_params(["gate.unattended=true", "replay.cells=400", "replay.networks=[autoencoder]", *changes])
     if ws.root.exists() and any(ws.root.iterdir()):
         if not (ws.private / "simulated").exists():
             raise BadInput(f"{ws.root}: not the workspace of a demo; name another with --workspace")
@@ -96,6 +104,37 @@ def prepare(ws: Workspace, *, human: bool, resume: bool, changes: Sequence[str])
         [Draft(kind="mode", by="ctcml demo", why="demo on simulated data", body=body)], now=datetime.now(UTC)
     )
     print(f"SIMULATED data throughout. Unattended promotion is switched on for this demo. Workspace: {ws.root}")
+
+
+def register_readers(ws: Workspace) -> list[str]:
+    """Two readers and an adjudicator, each with a login of their own; who is registered stays."""
+    ledger = Ledger(ws.ledger)
+    for name in (*READERS, ADJUDICATOR):
+        people = people_of(ledger.events())
+        if name not in [one.name for one in people]:
+            login_for(name, server_home(ws, name))
+            joining = Person(name=name, adjudicates=name == ADJUDICATOR)
+            ledger.append([adding(people, joining, by="ctcml demo")], now=datetime.now(UTC))
+    return [one.name for one in people_of(ledger.events())]
+
+
+def simulated_experts(ws: Workspace, proposals: Sequence[str]) -> None:
+    """Let two SIMULATED experts accept what is proposed, as people would at the desk."""
+    params = load_params(ws.params)
+    for class_id in proposals:
+        for expert in READERS:
+            said = decide_class(
+                ws,
+                class_id,
+                expert=expert,
+                accepts=True,
+                definition=DEFINITIONS.get(class_id, "Named by two simulated readers"),
+                why="SIMULATED: accepted by the demo",
+                look_alikes=params.review.look_alikes,
+                seed=params.seed,
+                now=datetime.now(UTC),
+            )
+            print(f"        simulated expert {expert}: {said}", flush=True)
 
 
 def changed_params(changes: Sequence[str]) -> str:
@@ -135,7 +174,7 @@ def turn(ws: Workspace, engines: Engines) -> Any:
         say_goodbye()
 
 
-def simulated_reading(ws: Workspace, waits_for: str) -> None:
+def simulated_reading(ws: Workspace, waits_for: Sequence[str]) -> None:
     """Let SIMULATED readers answer what is open, through the real servers."""
     params = load_params(ws.params)
     key = load_key(ws.key)
@@ -144,22 +183,12 @@ def simulated_reading(ws: Workspace, waits_for: str) -> None:
             pseudonym(key, "cell", row["sample"], row["object_index"]): row["true_class"]
             for row in csv.DictReader(file)
         }
-    ledger = Ledger(ws.ledger)
-    cells = cells_of(ledger, OCCASION)
+    waiting = waiting_reads(ws, key=key)
     queues, truths = [], []
-    for reader in waits_for.split(" and "):
+    for reader in waits_for:
         queue, _ = queue_of(ws, reader)
-        login = read_login(server_home(ws, reader) / "login.json")
-        queues.append(
-            ReadingQueue(
-                base_url=queue.base_url,
-                token=login.reader_token,
-                project_id=queue.project_id,
-                reader=reader,
-                reader_user_id=queue.reader_user_id,
-            )
-        )
-        truths.append({read_uid(key, cell, reader, OCCASION): truth[cell] for cell in cells})
+        queues.append(replace(queue, token=read_login(server_home(ws, reader) / "login.json").reader_token))
+        truths.append({one.read_uid: truth[one.asked.cell_uid] for one in waiting if one.asked.reader == reader})
 
     def told(reader: str, done: int, all_: int) -> None:
         if done % 200 == 0 or done == all_:
@@ -168,7 +197,7 @@ def simulated_reading(ws: Workspace, waits_for: str) -> None:
     answer_all(
         queues,
         truths,
-        classes=classes_of(ledger),
+        classes=classes_of(Ledger(ws.ledger).events("class_added")),
         reader_error=params.simulate.reader_error,
         rng=np.random.default_rng([params.seed, 3]),
         told=told,
@@ -207,8 +236,9 @@ def summarise(ws: Workspace, report: dict[str, Any]) -> dict[str, Any]:
         "classes_before": report.get("champion_classes"),
         "classes_after": report.get("challenger_classes"),
         "kappa": agreement["kappa"],
+        "ac1": agreement["ac1"],
         "exact_share": agreement["exact_share"],
-        "readings": sum(1 for _ in ledger.events("reading")),
+        "readings": sum(1 for _ in ledger.events(*READINGS)),
         "settled": sum(1 for _ in ledger.events("settlement")),
         "sealed_looks": sum(1 for _ in ledger.events("sealed_look")),
         "patients": int(read_table(ws.clinical, CLINICAL, columns=["patient_uid"])["patient_uid"].nunique()),
@@ -246,7 +276,8 @@ def show(ws: Workspace, summary: dict[str, Any]) -> None:
     for reason in summary["reasons"] or []:
         print(f"    - {reason}")
     print(
-        f"  readers' agreement: kappa {_number(summary['kappa'])}, exact {_number(summary['exact_share'])} of the cells read twice"
+        f"  readers' agreement: kappa {_estimate(summary['kappa'])}, AC1 {_estimate(summary['ac1'])}, "
+        f"exact {_estimate(summary['exact_share'])}"
     )
     sides = ", ".join(f"{patients} {side}" for side, patients in summary["sides"].items())
     print(f"  CTCs counted (proposed events): {summary['ctc_total']}; patients against their cut-off: {sides}")
@@ -265,10 +296,18 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def tell_readers(ws: Workspace, readers: list[str], waits_for: str, open_cells: int) -> None:
+def tell_readers(ws: Workspace, readers: Sequence[str], standing: "Standing") -> None:
     """Print addresses and logins once, for people."""
-    print(f"\n{open_cells} cells wait for {waits_for}. The servers go on running; each reader has one of their own:")
-    for reader in readers:
-        login = read_login(server_home(ws, reader) / "login.json")
-        print(f"  {reader}: {queue_of(ws, reader)[0].page}\n      {login.reader_email}   {login.reader_password}")
+    if standing.proposals:
+        print(
+            f"\nclass {', '.join(standing.proposals)} is proposed; two experts decide: ctcml classes accept ... --workspace {ws.root}"
+        )
+    else:
+        who = " and ".join(standing.waits_for)
+        print(
+            f"\n{standing.open_cells} cells wait for {who}. The servers go on running; each reader has one of their own:"
+        )
+        for reader in readers:
+            login = read_login(server_home(ws, reader) / "login.json")
+            print(f"  {reader}: {queue_of(ws, reader)[0].page}\n      {login.reader_email}   {login.reader_password}")
     print("go on with: make demo ARGS='--human --resume'     stop the servers: make down")

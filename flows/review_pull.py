@@ -1,26 +1,36 @@
-"""Review pull: validated answers enter the ledger, what two readers agree on is settled, a shared new name becomes a class."""
+"""Review pull: validated answers enter the ledger, what two readers agree on is settled, decisions signed elsewhere are executed."""
+
+import shutil
+from collections import Counter
 
 from prefect import flow
 
+from ctcml.class_evidence import ask_again, flagged_clusters, write_evidence
+from ctcml.class_registry import classes_of
 from ctcml.dataversions import anchor, set_start
+from ctcml.errors import ServiceDown
 from ctcml.identity import load_key
 from ctcml.ledger import Ledger
+from ctcml.live_agreement import write_agreement
+from ctcml.people import people_of
 from ctcml.settlement import Round, settle_readings
+from ctcml.versioning import commit
 from ctcml.withdrawal import withdrawn_cells
 from flows.intake import freeze
 from flows.steps import local, now, over_network, say, workspace_and_params
-from labelstudio.rounds import Pulled, cells_of, classes_of, pull_round, queue_of
+from labelstudio.desk import execute_requests
+from labelstudio.rounds import Pulled, pull_reads, queue_of
 
 
 @over_network
-def fetch(root: str, reader: str, occasion: str) -> Pulled:
+def fetch(root: str, reader: str) -> Pulled:
     ws, _ = workspace_and_params(root)
-    ledger = Ledger(ws.ledger)
     queue, _ = queue_of(ws, reader)
-    pulled = pull_round(
-        ws, queue, cells_of(ledger, occasion), classes_of(ledger), key=load_key(ws.key), occasion=occasion, now=now()
-    )
-    say()(f"{reader}: {pulled.new} new readings, {pulled.known} known, {pulled.rejected} rejected")
+    classes = classes_of(Ledger(ws.ledger).events("class_added"))
+    pulled = pull_reads(ws, queue, classes, key=load_key(ws.key), now=now())
+    if pulled.new or pulled.rejected or pulled.disturbed:
+        more = f", {pulled.disturbed} deleted or changed after they were taken in" if pulled.disturbed else ""
+        say()(f"{reader}: {pulled.new} new readings, {pulled.rejected} rejected, {pulled.open} open{more}")
     return pulled
 
 
@@ -30,26 +40,66 @@ def settle(root: str) -> Round:
     outcome = settle_readings(
         Ledger(ws.ledger),
         rule=params.settlement.rule,
-        adjudicator=params.review.adjudicator,
+        check_share=params.settlement.check_share,
         new_class_min=params.settlement.new_class_min,
+        key=load_key(ws.key),
         now=now(),
         withdrawn=withdrawn_cells(ws),
+        clusters=flagged_clusters(ws),
     )
+    ask_again(ws, look_alikes=params.review.look_alikes, seed=params.seed, now=now())
     anchor(ws)
-    new = f", new class {', '.join(one.name for one in outcome.new_classes)}" if outcome.new_classes else ""
-    say()(
-        f"{outcome.settled} cells settled, {len(outcome.contested)} contested, {len(outcome.waiting)} waiting for a reader{new}"
-    )
+    duties = Counter(one.duty.value for one in outcome.third)
+    told = [
+        f"{outcome.settled} cells settled",
+        f"{len(outcome.waiting)} readings open",
+        *(f"{number} wait for the {duty}" for duty, number in sorted(duties.items())),
+        *(f"class {one} is proposed" for one in outcome.proposals),
+        *([f"{len(outcome.without_third)} need a third person: add one"] if outcome.without_third else []),
+    ]
+    say()(", ".join(told))
     return outcome
 
 
+@local
+def execute(root: str) -> int:
+    """Carry out what people signed on the dashboard, each once; what cannot be done is refused with its reason."""
+    ws, params = workspace_and_params(root)
+    told = execute_requests(ws, look_alikes=params.review.look_alikes, seed=params.seed, now=now())
+    for line in told:
+        say()(line)
+    if told:
+        anchor(ws)
+    return len(told)
+
+
+@local
+def figures(root: str, outcome: Round) -> None:
+    """Readers' agreement and the evidence for proposed classes, as of now."""
+    ws, params = workspace_and_params(root)
+    write_agreement(ws, outcome, bootstrap=params.review.bootstrap, seed=params.seed)
+    write_evidence(ws)
+
+
 @flow
-def review_pull(root: str, occasion: str) -> Round:
-    """Pull both readers and the adjudicator, and settle what can be settled."""
-    _, params = workspace_and_params(root)
-    for reader in (*params.review.readers, params.review.adjudicator):
-        fetch(root, reader, occasion)
-    return settle(root)
+def review_pull(root: str) -> Round:
+    """Pull everybody, carry out signed decisions, and settle what can be settled.
+
+    A server that does not answer holds up nobody else; the run fails in the end, and the next one pulls what is missing.
+    """
+    ws, _ = workspace_and_params(root)
+    failed = []
+    for person in people_of(Ledger(ws.ledger).events("reader_added", "reader_removed")):
+        try:
+            fetch(root, person.name)
+        except ServiceDown as error:
+            failed.append(error)
+    execute(root)
+    outcome = settle(root)
+    figures(root, outcome)
+    if failed:
+        raise failed[0]
+    return outcome
 
 
 @local
@@ -58,9 +108,22 @@ def begin(root: str, data_version: str) -> bool:
     return set_start(ws, data_version=data_version)
 
 
+@local
+def keep_figures(root: str, occasion: str) -> None:
+    """Keep how far the readers agreed when the round was closed."""
+    ws, _ = workspace_and_params(root)
+    kept = ws.reports / occasion / "agreement.json"
+    if ws.agreement.exists() and not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ws.agreement, kept)
+        classes = [ws.reports / "classes"] if (ws.reports / "classes").exists() else []
+        commit(ws.root, f"Readers' agreement in {occasion}", [kept, *classes])
+
+
 @flow
 def enlarge(root: str, occasion: str) -> str:
-    """Close a round: freeze the enlarged ground truth as a data version."""
+    """End the reading of a round: freeze the enlarged ground truth as a data version."""
+    keep_figures(root, occasion)
     version = freeze(root, f"readings of {occasion}")
     begin(root, version)
     return version

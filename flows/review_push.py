@@ -1,4 +1,4 @@
-"""Review push: the chosen cells go to two readers, each on a server of their own; contested ones to the adjudicator."""
+"""Review push: chosen cells go to two readers each, on a server of their own; what these differ on, to a third person."""
 
 import shutil
 
@@ -9,13 +9,14 @@ from ctcml.ledger import Ledger
 from ctcml.tables import QUEUE, read_table
 from ctcml.versioning import commit
 from flows.steps import local, now, over_network, say, workspace_and_params
-from labelstudio.rounds import cells_of, open_round, push_round, queue_of
+from labelstudio.desk import renew_protocol
+from labelstudio.rounds import open_round, send_waiting
 
 
 @local
 def choose(root: str, occasion: str) -> int:
     """Open the round and keep what it was opened on: the next discovery replaces the contact sheets and the map."""
-    ws, _ = workspace_and_params(root)
+    ws, params = workspace_and_params(root)
     kept = ws.reports / occasion
     if not kept.exists():
         unfinished = ws.reports / f".{occasion}"
@@ -25,29 +26,32 @@ def choose(root: str, occasion: str) -> int:
         shutil.copyfile(ws.clusters, unfinished / ws.clusters.name)
         unfinished.rename(kept)
         commit(ws.root, f"Evidence for {occasion}", [kept])
-    return open_round(Ledger(ws.ledger), read_table(ws.queue, QUEUE), occasion=occasion, now=now())
+    return open_round(Ledger(ws.ledger), read_table(ws.queue, QUEUE), occasion=occasion, seed=params.seed, now=now())
+
+
+@local
+def explain(root: str) -> None:
+    """Renew the reading protocol where classes have changed."""
+    ws, params = workspace_and_params(root)
+    if renew_protocol(ws, seed=params.seed):
+        say()(f"reading protocol renewed: {ws.review / 'reading_protocol.md'}")
 
 
 @over_network
-def send(root: str, reader: str, cells: list[str], occasion: str) -> int:
+def send(root: str) -> dict[str, int]:
+    """Send everybody what is open and not on their server yet."""
     ws, _ = workspace_and_params(root)
-    queue, pictures = queue_of(ws, reader)
-    sent = push_round(ws, queue, cells, key=load_key(ws.key), occasion=occasion, pictures=pictures)
-    say()(f"{sent} of {len(cells)} cells sent to {reader}")
+    sent = send_waiting(ws, key=load_key(ws.key))
+    for reader, cells in sent.items():
+        if cells:
+            say()(f"{cells} cells sent to {reader}")
     return sent
 
 
 @flow
-def review_push(root: str, occasion: str) -> dict[str, int]:
-    """Open a round and fill both readers' queues; repeated, it sends only what is missing."""
-    choose(root, occasion)
-    ws, params = workspace_and_params(root)
-    cells = sorted(cells_of(Ledger(ws.ledger), occasion))
-    return {reader: send(root, reader, cells, occasion) for reader in params.review.readers}
-
-
-@flow
-def adjudication_push(root: str, occasion: str, contested: list[str]) -> int:
-    """Send what two readers see differently to a third, who is told neither answer."""
-    _, params = workspace_and_params(root)
-    return send(root, params.review.adjudicator, sorted(contested), occasion)
+def review_push(root: str, occasion: str | None = None) -> dict[str, int]:
+    """Open a round, if one is named, and fill the queues of all who are asked; repeated, it sends only what is missing."""
+    if occasion is not None:
+        choose(root, occasion)
+    explain(root)
+    return send(root)

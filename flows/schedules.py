@@ -1,17 +1,23 @@
-"""The clock: one long-running process that serves the scheduled flows of a workspace; `ctcml up` starts it."""
+"""The clock: one long-running process that serves the scheduled flows of a workspace; `ctcml up` starts it.
+
+Nothing waits for people: their answers are looked for every few minutes, and when a round is complete the next step is
+taken. Label Studio refuses webhooks to loopback unless its protection is lifted, so there is no hint from it.
+"""
 
 import sys
 from pathlib import Path
 
 from prefect import serve
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import EntrypointType
 
 from ctcml.params import load_params
 from ctcml.workspace import Workspace
 from flows.intake import inbox
+from flows.loop import review
 
 
-def main(root: str) -> None:
+def main(root: str, tracking_uri: str) -> None:
     """Serve the flows of the workspace at `root` until this process is ended."""
     params = load_params(Workspace(Path(root)).params)
     nightly = inbox.to_deployment(
@@ -21,9 +27,16 @@ def main(root: str) -> None:
         concurrency_limit=1,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+    reading = review.to_deployment(
+        name="reading",
+        cron=params.review.schedule,
+        parameters={"root": root, "tracking_uri": tracking_uri},
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
     # Stopping the process must not pause the schedule for good.
-    serve(nightly, pause_on_shutdown=False, webserver=True)
+    serve(nightly, reading, pause_on_shutdown=False, webserver=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ctcml.dataversions import SOURCE
 from ctcml.errors import ServiceDown
+from ctcml.ledger import Ledger
+from ctcml.people import people_of
 from ctcml.servers import (
     mlflow_client_environment,
     mlflow_service,
@@ -16,7 +18,7 @@ from ctcml.servers import (
 )
 from ctcml.services import Service, Services, free_port, running
 from ctcml.workspace import Workspace
-from labelstudio.server import LabelStudioServer, start_servers
+from labelstudio.server import LabelStudioServer, revive_rooms, start_servers
 
 HOST = "127.0.0.1"
 LABEL_STUDIO_PYTHON = SOURCE / ".venv-labelstudio" / "bin" / "python"
@@ -65,6 +67,7 @@ def start_schedules(services: Services, ws: Workspace, engines: Engines) -> Serv
         root=ws.root,
         prefect_api=f"{engines.prefect}/api",
         prefect_home=ws.services / "prefect",
+        mlflow=engines.mlflow,
     )
     services.start(service)
     return service
@@ -74,6 +77,19 @@ def start_reading_rooms(services: Services, ws: Workspace, readers: Sequence[str
     """Start one Label Studio server a reader, each on an address of its own (cookies ignore ports)."""
     folder = ws.services / "labelstudio"
     return start_servers(services, readers, folder=folder, venv_python=LABEL_STUDIO_PYTHON, template=TEMPLATE)
+
+
+def revive_reading_rooms(ws: Workspace, readers: Sequence[str] | None = None) -> list[str]:
+    """Bring back readers' servers that died while the workspace's servers run, and start those of new readers.
+
+    Returns whose were started; none where the servers are not up at all.
+    """
+    state = ws.services / "running.json"
+    if "prefect" not in running(state):
+        return []
+    wanted = readers or [one.name for one in people_of(Ledger(ws.ledger).events("reader_added", "reader_removed"))]
+    folder = ws.services / "labelstudio"
+    return revive_rooms(state, wanted, folder=folder, venv_python=LABEL_STUDIO_PYTHON, template=TEMPLATE)
 
 
 def start_dashboard(services: Services, ws: Workspace) -> Service:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from factories import KEY, NOON, a_cell, a_ledger, a_patient, a_reading, put, reading_draft
+from factories import KEY, NOON, a_cell, a_ledger, a_patient, a_queued, a_reading, put, reading_draft
 from filelock import FileLock
 
 from ctcml import params, stages
@@ -48,9 +48,9 @@ from ctcml.withdrawal import (
 )
 from ctcml.workspace import Workspace
 from labelstudio import rounds
-from labelstudio.client import ReadingQueue
+from labelstudio.client import Pull, ReadingQueue
 from labelstudio.panels import panels_of, remove_panels, write_panels
-from labelstudio.rounds import push_round, reads_of
+from labelstudio.rounds import all_reads, draw_pictures, pull_reads, push_reads, waiting_reads
 from labelstudio.tasks import PulledReading, read_uid
 
 PEOPLE = {
@@ -155,7 +155,8 @@ def trained(version: str, tag: str) -> Draft:
 
 
 def queued(cell: str, purpose: str = "training") -> Draft:
-    return Draft(kind="queued", by="query", body={"cell_uid": cell, "purpose": purpose, "occasion": "round-1"})
+    (draft,) = a_queued(cell, purpose=Purpose(purpose))
+    return draft
 
 
 def test_nothing_of_the_patient_stays_and_nothing_of_others_goes(ws: Workspace) -> None:
@@ -332,12 +333,14 @@ def test_nobody_waits_for_cells_that_are_gone_and_nothing_is_settled_or_conteste
     outcome = settle_readings(
         ledger,
         rule="adjudicate",
-        adjudicator="reader-c",
+        check_share=0,
         new_class_min=2,
+        key=KEY,
         now=NOON,
         withdrawn=withdrawn_cells(ws),
     )
-    assert (outcome.settled, outcome.contested, set(outcome.waiting)) == (1, (), set(here[1:]))
+    assert (outcome.settled, outcome.third, outcome.without_third) == (1, (), ())
+    assert {one.cell_uid for one in outcome.waiting} == set(here[1:])
 
 
 def test_cells_that_are_missing_though_nobody_withdrew_stop_the_round(ws: Workspace) -> None:
@@ -360,7 +363,9 @@ def test_a_round_is_pushed_and_pulled_without_cells_that_are_gone(
     withdraw(ws, "PAT-1")
     sent: list[dict[str, str]] = []
     monkeypatch.setattr(rounds, "push", lambda queue, tasks: sent.extend(tasks) or len(tasks))
-    assert push_round(ws, QUEUE_OF_A, [*gone, *here], key=KEY, occasion="round-1", pictures=tmp_path / "a") == 3
+    waiting = waiting_reads(ws, key=KEY)
+    draw_pictures(ws, waiting, {reader: tmp_path / reader for reader in ("reader-a", "reader-b")})
+    assert push_reads(QUEUE_OF_A, [one for one in waiting if one.asked.reader == "reader-a"]) == 3
     assert {task["read_uid"] for task in sent} == {read_uid(KEY, cell, "reader-a", "round-1") for cell in here}
 
     answers = [
@@ -369,6 +374,8 @@ def test_a_round_is_pushed_and_pulled_without_cells_that_are_gone(
             reader="reader-a",
             label="ctc",
             new_name=None,
+            confidence=None,
+            reasons=(),
             lead_time_s=1.0,
             server="s",
             annotation_id=n,
@@ -376,9 +383,11 @@ def test_a_round_is_pushed_and_pulled_without_cells_that_are_gone(
         )
         for n, cell in enumerate((gone[0], here[0]))
     ]
-    monkeypatch.setattr(rounds, "pull", lambda queue, classes: (answers, []))
-    cells = rounds.cells_of(ledger, "round-1")
-    pulled = rounds.pull_round(ws, QUEUE_OF_A, cells, [], key=KEY, occasion="round-1", now=NOON)
+    brought = Pull(valid=answers, rejected=[], emptied=[], until=NOON)
+    monkeypatch.setattr(rounds, "pull", lambda queue, classes, since: brought)
+    monkeypatch.setattr(rounds, "progress", lambda queue: (2, 3))
+    rounds.server_home(ws, "reader-a").mkdir(parents=True)
+    pulled = pull_reads(ws, QUEUE_OF_A, [], key=KEY, now=NOON)
     assert (pulled.new, pulled.open) == (1, 2)
     assert [event.body["cell_uid"] for event in ledger.events("reading")] == [here[0]]
 
@@ -452,7 +461,7 @@ def test_a_dry_run_lists_what_would_go_and_changes_nothing(lab: Workspace) -> No
     told = call(lab, "withdraw", "PAT-1", "--reason", "letter", "--dry-run")
     assert (everything(lab), Ledger(lab.ledger).head()) == (before, head)
     key = load_key(lab.key)
-    for name in (f"shards/{pseudonym(key, 'sample', 'SMP-1b')}-2.parquet", "quarantine/SMP-1/files", "-overlay.png"):
+    for name in (f"shards/{pseudonym(key, 'sample', 'SMP-1b')}-2.parquet", "quarantine/SMP-1/files", "-auto.png"):
         assert name in told
     assert "trained with them: 2; earlier data versions: data-v1, data-v2" in told
 
@@ -513,6 +522,6 @@ def test_the_pictures_of_every_round_and_reader_are_found(tmp_path: Path) -> Non
                 root = rounds.server_home(ws, reader) / "pictures"
                 write_panels(a_cell(np.random.default_rng(1)), {read_uid(KEY, cell, reader, occasion): root})
     put(ws.services / "labelstudio" / "note.txt", "no home")
-    remove_panels(panels_of(reads_of(ws, ["c1"], key=KEY)))
+    remove_panels(panels_of(all_reads(ws, ["c1"], key=KEY)))
     left = {read_uid(KEY, "c2", reader, one) for reader in ("reader-a", "reader-b") for one in ("round-1", "repeat")}
     assert {file.name.split("-")[0] for file in pictures(ws)} == left
