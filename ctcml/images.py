@@ -40,6 +40,7 @@ FULL_SCALE = 4095  # largest value of the 12-bit camera
 SHEET_WINDOW = 64  # pixels a side of a contact sheet's tile: most objects fit, and they are larger on the screen
 CONTRAST_FLOOR = 150.0  # counts above background: white is never less, or camera noise would look like a stain
 OUTSIDE = 40  # grey of a reader's window where the thumbnail ends: no pixels there, not a dark background
+GAP = 4  # pixels between the windows of a reader's row
 SCALE_BAR_UM = 10.0
 
 
@@ -196,17 +197,31 @@ def overlay(pixels: Counts, *, background_percentile: float = 10.0) -> Picture:
     return np.stack([cd45, ck, dapi], axis=-1)
 
 
-def reader_panels(pixels: Counts, *, scale: int = 4, background_percentile: float = 10.0) -> dict[str, Picture]:
-    """Return what a reader sees: `cd45`, `dapi`, `ck` in grey and `overlay` in colour with a 10 µm bar.
+def reader_panels(
+    pixels: Counts, *, background_percentile: float = 10.0, asinh_scale: float = 60.0
+) -> dict[str, Picture]:
+    """Return what a reader sees at two contrasts, each one row CD45 | DAPI | CK | overlay, uint8 (80, 332, 4).
 
-    Each is the 80×80 window of the network's input enlarged `scale` times unsmoothed, grey outside the thumbnail.
+    `auto` stretches each plane to its own contrast, so a faint stain shows; `fixed` is the recipe `asinh`, the same for
+    every cell of the world, so brightness can be compared. Windows are those of the network's input, one pixel a camera
+    pixel, grey outside the thumbnail, transparent between them (RGBA); the overlay has a 10 µm bar.
     """
-    grey = stretched(pixels, background_percentile=background_percentile)
-    colour = grey[[0, 2, 1]].transpose(1, 2, 0)
-    named = {"cd45": grey[0], "dapi": grey[1], "ck": grey[2], "overlay": colour}
-    panels = {name: _enlarge(_in_window(picture), scale) for name, picture in named.items()}
-    _draw_scale_bar(panels["overlay"], scale)
-    return panels
+    planes = _three_planes(pixels)
+    floor = background(planes, background_percentile)[:, None, None]
+    own = stretched(planes, background_percentile=background_percentile)
+    common = _curve("asinh", asinh_scale)[planes - np.minimum(planes, floor)]
+    return {"auto": _row(own), "fixed": _row(common)}
+
+
+def _row(grey: Picture) -> Picture:
+    """Lay the windows of three grey planes and of their overlay side by side."""
+    row = np.zeros((SIZE, 4 * SIZE + 3 * GAP, 4), dtype=np.uint8)
+    overlaid = grey[[0, 2, 1]].transpose(1, 2, 0)
+    for place, picture in enumerate([*grey[..., None], overlaid]):
+        window = row[:, place * (SIZE + GAP) :][:, :SIZE]
+        window[..., :3], window[..., 3] = _in_window(picture), 255
+    _draw_scale_bar(row)
+    return row
 
 
 def _in_window(picture: Picture, size: int = SIZE) -> Picture:
@@ -220,10 +235,10 @@ def _enlarge(picture: Picture, scale: int) -> Picture:
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _draw_scale_bar(picture: Picture, scale: int) -> None:
-    """Draw 10 µm (15.6 pixels of 0.64 µm) in the lower right corner, in place."""
-    length, margin = round(SCALE_BAR_UM / PIXEL_SIZE_UM * scale), 2 * scale
-    picture[-margin - scale : -margin, -margin - length : -margin] = 255
+def _draw_scale_bar(picture: Picture) -> None:
+    """Draw 10 µm (15.6 pixels of 0.64 µm, so 16) in the lower right corner, in place."""
+    length, margin = round(SCALE_BAR_UM / PIXEL_SIZE_UM), 2
+    picture[-margin - 1 : -margin, -margin - length : -margin] = 255
 
 
 def encode_png(picture: Picture) -> bytes:

@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ctcml.records import CellClass
+from ctcml.records import CellClass, Confidence
 from labelstudio.client import Answer, ReadingQueue, answer, open_reads
 from labelstudio.tasks import NEW_CLASS
 
+# How sure a reader says to be, as shares of sure, probable, doubtful, guess: assumed, no study of readers behind it.
+SURE_WHEN_RIGHT, SURE_WHEN_WRONG = (0.70, 0.22, 0.06, 0.02), (0.20, 0.30, 0.30, 0.20)
 NEW_NAMES = {"cd45ev": "CD45EV"}  # what a reader would type for a class that the page does not offer
 
 
@@ -17,22 +19,31 @@ def decide(
 ) -> dict[str, Answer]:
     """What a simulated reader says of each read: the true class or, with probability `reader_error`, another on offer.
 
-    The answers depend on `truth` as a whole and on `rng`, not on which reads are still open.
+    Who errs is less often sure. The answers depend on `truth` as a whole and on `rng`, not on which reads are still open.
     """
     offered = [each.class_id for each in classes if not each.retired]
-    errs = rng.random(len(truth)) < reader_error
+    luck = rng.random(len(truth))
     wrong = rng.random(len(truth))
     answers = {}
-    for uid, err, draw in zip(sorted(truth), errs, wrong, strict=True):
+    for uid, drawn, draw in zip(sorted(truth), luck, wrong, strict=True):
         others = [class_id for class_id in offered if class_id != truth[uid]]
-        answers[uid] = _say(others[int(draw * len(others))] if err and others else truth[uid], offered)
+        err = drawn < reader_error and bool(others)
+        said = others[int(draw * len(others))] if err else truth[uid]
+        answers[uid] = _say(said, offered, _how_sure(drawn, reader_error, err=err))
     return answers
 
 
-def _say(class_id: str, offered: Sequence[str]) -> Answer:
+def _how_sure(drawn: float, reader_error: float, *, err: bool) -> Confidence:
+    """The dice that said whether the reader errs says, stretched, also how sure the reader is."""
+    low, high = (0.0, reader_error) if drawn < reader_error else (reader_error, 1.0)
+    limits = np.cumsum(SURE_WHEN_WRONG if err else SURE_WHEN_RIGHT)[:-1]
+    return list(Confidence)[int(np.searchsorted(limits, (drawn - low) / (high - low), side="right"))]
+
+
+def _say(class_id: str, offered: Sequence[str], confidence: Confidence) -> Answer:
     if class_id in offered:
-        return Answer(label=class_id)
-    return Answer(label=NEW_CLASS, new_name=NEW_NAMES.get(class_id, class_id))
+        return Answer(label=class_id, confidence=confidence)
+    return Answer(label=NEW_CLASS, new_name=NEW_NAMES.get(class_id, class_id), confidence=confidence)
 
 
 def answer_all(

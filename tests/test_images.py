@@ -9,6 +9,7 @@ from PIL import Image
 
 from ctcml.errors import BadInput
 from ctcml.images import (
+    GAP,
     OUTSIDE,
     background,
     contact_sheet,
@@ -166,32 +167,64 @@ def test_a_dim_stain_is_still_visible_to_a_reader():
     assert stretched(pixels)[0, 20, 20] > 100
 
 
-def test_a_reader_sees_four_panels_of_one_window():
-    panels = reader_panels(blob(), scale=4)
-    assert list(panels) == ["cd45", "dapi", "ck", "overlay"]
-    assert {panels[name].shape for name in ("cd45", "dapi", "ck")} == {(320, 320)}
-    assert panels["overlay"].shape == (320, 320, 3)
-    assert all(panel.dtype == np.uint8 for panel in panels.values())
+def windows(row):
+    """The four windows of a reader's row, and what lies between them."""
+    starts = [place * (80 + GAP) for place in range(4)]
+    return [row[:, x : x + 80, :3] for x in starts], [row[:, x - GAP : x] for x in starts[1:]]
 
 
-def test_the_window_shows_where_the_thumbnail_ends():
-    panels = reader_panels(blob(30, 40), scale=1)
-    assert (panels["ck"][:25] == OUTSIDE).all()
-    assert (panels["ck"][25:55, :20] == OUTSIDE).all()
-    np.testing.assert_array_equal(panels["ck"][25:55, 20:60], stretched(blob(30, 40))[2])
+@pytest.mark.parametrize("name", ["auto", "fixed"])
+def test_a_reader_sees_three_planes_and_their_overlay_in_one_row(name):
+    row = reader_panels(blob(80, 80))[name]
+    assert (row.shape, row.dtype) == ((80, 4 * 80 + 3 * GAP, 4), np.uint8)
+    (cd45, dapi, ck, colour), gaps = windows(row)
+    for plane in (cd45, dapi, ck):
+        assert (plane == plane[..., :1]).all()
+    without_bar = np.s_[:70]
+    np.testing.assert_array_equal(
+        colour[without_bar], np.stack([cd45[..., 0], ck[..., 0], dapi[..., 0]], -1)[without_bar]
+    )
+    assert all((gap == 0).all() for gap in gaps)  # transparent: the page shows through, light or dark
 
 
-@pytest.mark.parametrize("scale", [1, 2, 4])
-def test_the_scale_bar_is_ten_micrometres_long(scale):
+def test_auto_is_each_planes_own_contrast_and_fixed_is_what_the_network_sees():
+    pixels = blob(30, 40)
+    auto, fixed = (windows(reader_panels(pixels)[name])[0] for name in ("auto", "fixed"))
+    for plane in range(3):
+        inside = np.s_[25:55, 20:60]
+        np.testing.assert_array_equal(auto[plane][inside][..., 0], stretched(pixels)[plane])
+        np.testing.assert_array_equal(fixed[plane][inside][..., 0], to_input(pixels, **ASINH)[inside][..., plane])
+
+
+def test_at_fixed_contrast_the_brighter_of_two_cells_looks_brighter():
+    dim, bright = (np.full((3, 40, 40), 60, np.uint16) for _ in range(2))
+    dim[:, 15:25, 15:25] += 300
+    bright[:, 15:25, 15:25] += 1200
+    seen = [
+        [windows(reader_panels(cell)[name])[0][0][40, 40, 0] for cell in (dim, bright)] for name in ("auto", "fixed")
+    ]
+    assert seen[0][0] == seen[0][1] == 255
+    assert seen[1][0] < seen[1][1]
+
+
+@pytest.mark.parametrize("name", ["auto", "fixed"])
+def test_the_window_shows_where_the_thumbnail_ends(name):
+    ck = windows(reader_panels(blob(30, 40))[name])[0][2]
+    assert (ck[:25] == OUTSIDE).all()
+    assert (ck[25:55, :20] == OUTSIDE).all()
+
+
+@pytest.mark.parametrize("name", ["auto", "fixed"])
+def test_the_scale_bar_is_ten_micrometres_long(name):
     # The accept notes: 0.64 µm a pixel.
-    bar = reader_panels(np.zeros((3, 80, 80), np.uint16), scale=scale)["overlay"] == 255
-    rows, columns = np.nonzero(bar.all(axis=-1))
-    assert abs((np.ptp(columns) + 1) / scale * 0.64 - 10) <= 0.64 / 2 / scale + 1e-9
-    assert np.ptp(rows) + 1 == scale
+    overlaid = windows(reader_panels(np.zeros((3, 80, 80), np.uint16))[name])[0][3]
+    rows, columns = np.nonzero((overlaid == 255).all(axis=-1))
+    assert abs((np.ptp(columns) + 1) * 0.64 - 10) <= 0.64 / 2 + 1e-9
+    assert np.ptp(rows) == 0
 
 
 def test_a_png_gives_back_the_very_picture_and_is_the_same_twice():
-    for picture in reader_panels(blob()).values():
+    for picture in (stretched(blob())[0], overlay(blob())):
         png = encode_png(picture)
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), picture)
         assert encode_png(picture) == png

@@ -6,11 +6,12 @@ from xml.etree import ElementTree
 import pytest
 
 from ctcml.errors import BadInput
-from ctcml.records import PAPER_CLASSES, CellClass
+from ctcml.records import PAPER_CLASSES, REASONS, RESERVED, UNREADABLE, CellClass, Confidence
 from labelstudio.tasks import (
     NEW_CLASS,
     PulledReading,
     RejectedReading,
+    Said,
     build_interface,
     build_result,
     build_task,
@@ -21,6 +22,7 @@ from labelstudio.tasks import (
 
 KEY = b"k" * 32
 UID = read_uid(KEY, "cell-1", "reader-a", "round-1")
+NINE = [CellClass(class_id=f"c{n}", name=f"Class {n}", definition="d") for n in range(9)]
 RETIRED = CellClass(class_id="ghost", name="Ghost", definition="a former class", retired=True)
 
 
@@ -45,9 +47,9 @@ def _reason(*annotations: dict[str, Any]) -> str:
     return judged.reason
 
 
-def test_a_task_tells_nothing_but_a_read_uid_and_four_pictures() -> None:
+def test_a_task_tells_nothing_but_a_read_uid_and_two_pictures() -> None:
     task = build_task(UID)
-    assert set(task) == {"read_uid", "cd45", "dapi", "ck", "overlay"}
+    assert set(task) == {"read_uid", "auto", "fixed"}
     assert all(value == UID or value.startswith(f"/data/local-files/?d=cells/{UID}-") for value in task.values())
     assert "cell-1" not in str(task)
     assert "reader-a" not in str(task)
@@ -65,24 +67,56 @@ def test_a_cell_uid_of_another_shape_is_not_sent_by_mistake() -> None:
         build_task("SIM-0001.1.1-17")
 
 
+def _choices(page: str, control: str) -> list[tuple[str | None, str | None, str | None]]:
+    group = ElementTree.fromstring(page).find(f".//Choices[@name='{control}']")
+    assert group is not None
+    return [(one.get("value"), one.get("alias"), one.get("hotkey")) for one in group.iter("Choice")]
+
+
 def test_the_page_offers_each_class_of_the_registry_with_its_key() -> None:
-    page = ElementTree.fromstring(build_interface([*PAPER_CLASSES, RETIRED]))
-    offered = [(choice.get("value"), choice.get("alias"), choice.get("hotkey")) for choice in page.iter("Choice")]
-    assert offered == [
+    assert _choices(build_interface([*PAPER_CLASSES, RETIRED]), "cell_class") == [
         ("CTC", "ctc", "1"),
         ("tdEV", "tdev", "2"),
         ("WBC", "wbc", "3"),
         ("Bare nucleus", "bare_nucleus", "4"),
         ("Other object", "other", "5"),
         ("New class", NEW_CLASS, "n"),
+        ("Unreadable", UNREADABLE, "x"),
     ]
 
 
-def test_a_tenth_class_is_on_the_page_without_a_key() -> None:
-    many = [CellClass(class_id=f"c{n}", name=f"Class {n}", definition="d") for n in range(11)]
-    page = ElementTree.fromstring(build_interface(many))
+def test_a_reader_can_say_how_sure_and_what_was_seen_in_the_words_of_the_records() -> None:
+    page = build_interface(PAPER_CLASSES)
+    assert [alias for _, alias, _ in _choices(page, "confidence")] == list(Confidence)
+    assert [(shown, alias) for shown, alias, _ in _choices(page, "reasons")] == [
+        (shown, reason) for reason, shown in REASONS.items()
+    ]
+
+
+def test_no_two_answers_share_a_key_and_none_takes_one_that_label_studio_uses() -> None:
+    page = ElementTree.fromstring(build_interface(NINE))
     keys = [choice.get("hotkey") for choice in page.iter("Choice")]
-    assert keys == [*"123456789", None, None, "n"]
+    assert None not in keys
+    assert len(set(keys)) == len(keys) == 9 + 2 + 4 + 6
+    assert not set(keys) & {"u", "h", "v"}
+
+
+def test_a_class_is_required_and_nothing_else_is_there_is_no_skipping() -> None:
+    page = ElementTree.fromstring(build_interface(PAPER_CLASSES))
+    required = {each.get("name") for each in page.iter() if each.get("required") == "true"}
+    assert required == {"cell_class", "new_class_name"}
+
+
+def test_a_tenth_class_is_on_the_page_without_a_key_of_ours() -> None:
+    keys = [key for _, _, key in _choices(build_interface([*NINE, RETIRED, *PAPER_CLASSES[:2]]), "cell_class")]
+    assert keys == [*"123456789", None, None, "n", "x"]
+
+
+def test_the_page_says_that_it_is_for_research_and_what_each_class_is() -> None:
+    page = ElementTree.fromstring(build_interface(PAPER_CLASSES))
+    said = [str(each.get("value")) for each in page.iter("Header")]
+    assert any("Research use only" in text for text in said)
+    assert all(f"{each.name}: {each.definition}" in said for each in PAPER_CLASSES)
 
 
 def test_a_class_name_with_signs_does_not_break_the_page() -> None:
@@ -91,17 +125,15 @@ def test_a_class_name_with_signs_does_not_break_the_page() -> None:
     assert next(page.iter("Choice")).get("value") == odd.name
 
 
-def test_a_class_cannot_be_called_like_the_button() -> None:
-    with pytest.raises(BadInput, match="rename"):
-        build_interface([CellClass(class_id=NEW_CLASS, name="New class", definition="d")])
-
-
 def test_the_readers_answer_becomes_a_reading_with_its_provenance() -> None:
-    assert _judge(_annotation("wbc")) == PulledReading(
+    said = build_result("wbc", confidence=Confidence.DOUBTFUL, reasons=["debris", "fragment"])
+    assert _judge(_annotation(result=said)) == PulledReading(
         read_uid=UID,
         reader="reader-a",
         label="wbc",
         new_name=None,
+        confidence=Confidence.DOUBTFUL,
+        reasons=("fragment", "debris"),
         lead_time_s=2.5,
         server="http://a",
         annotation_id=7,
@@ -132,6 +164,19 @@ def test_one_foreign_answer_spoils_the_readers_own() -> None:
     assert "touched by account [1]" in _reason(_annotation(), _annotation(by=1, id=8))
 
 
+def test_a_rejected_answer_is_kept_as_the_server_held_it() -> None:
+    judged = _judge(_annotation("martian"), _annotation("venusian", id=8))
+    assert isinstance(judged, RejectedReading)
+    assert judged.raw == build_result("venusian")
+    assert (judged.annotation_id, judged.answered_at) == (8, "2026-01-01T00:00:00Z")
+
+
+def test_a_task_without_an_answer_has_nothing_to_keep() -> None:
+    judged = _judge()
+    assert isinstance(judged, RejectedReading)
+    assert (judged.raw, judged.annotation_id, judged.answered_at) == ([], None, "")
+
+
 def test_an_unknown_class_is_rejected() -> None:
     assert "'martian' is not one of" in _reason(_annotation("martian"))
 
@@ -140,14 +185,45 @@ def test_a_cancelled_answer_is_no_answer() -> None:
     assert "taken back" in _reason(_annotation(was_cancelled=True))
 
 
-@pytest.mark.parametrize("result", [[], build_result("ctc") + build_result("wbc")], ids=["none", "two"])
+@pytest.mark.parametrize(
+    "result",
+    [[], build_result("ctc") + build_result("wbc"), build_result("ctc") + build_result(UNREADABLE)],
+    ids=["none", "two", "a class and unreadable"],
+)
 def test_not_exactly_one_class_is_rejected(result: list[dict[str, Any]]) -> None:
     assert "expected 1" in _reason(_annotation(result=result))
 
 
+@pytest.mark.parametrize(
+    "result",
+    [None, "ctc", {"choices": ["ctc"]}, ["ctc"], [{}], [{"from_name": "cell_class", "value": None}]],
+    ids=["nothing", "a word", "a record", "a list of words", "an empty part", "a part without value"],
+)
+def test_an_answer_of_any_other_shape_is_rejected_and_stops_no_pull(result: Any) -> None:
+    assert "expected 1" in _reason(_annotation(result=result))
+
+
+def test_unreadable_is_an_answer_and_no_class() -> None:
+    assert parse_answer(build_result(UNREADABLE), classes=PAPER_CLASSES) == Said(label="unreadable")
+
+
+def test_how_sure_may_be_left_out_but_not_said_twice_or_in_other_words() -> None:
+    assert parse_answer(build_result("ctc"), classes=PAPER_CLASSES).confidence is None
+    twice = build_result("ctc", confidence=Confidence.SURE) + build_result("ctc", confidence=Confidence.GUESS)[1:]
+    assert "at most one" in _reason(_annotation(result=twice))
+    other = build_result("ctc", confidence="certain")  # type: ignore[arg-type]
+    assert "'certain'" in _reason(_annotation(result=other))
+
+
+def test_a_reason_in_other_words_is_rejected() -> None:
+    assert "['blurred'] are not among" in _reason(
+        _annotation(result=build_result("ctc", reasons=["debris", "blurred"]))
+    )
+
+
 def test_a_new_class_keeps_the_name_as_the_reader_typed_it() -> None:
     answer = parse_answer(build_result(NEW_CLASS, new_name=" CD45 EV "), classes=PAPER_CLASSES)
-    assert answer == ("new:cd45_ev", "CD45 EV")
+    assert answer == Said(label="new:cd45_ev", new_name="CD45 EV")
 
 
 def test_a_new_class_needs_a_name() -> None:
@@ -156,8 +232,17 @@ def test_a_new_class_needs_a_name() -> None:
             parse_answer(result, classes=PAPER_CLASSES)
 
 
-def test_a_name_that_was_added_to_the_registry_since_is_that_class() -> None:
-    assert parse_answer(build_result(NEW_CLASS, new_name="ctc"), classes=PAPER_CLASSES) == ("ctc", None)
+@pytest.mark.parametrize("typed", ["ctc", "CTC", "bare nucleus", " Other Object "])
+def test_a_name_that_is_a_class_by_now_is_that_class(typed: str) -> None:
+    said = parse_answer(build_result(NEW_CLASS, new_name=typed), classes=PAPER_CLASSES)
+    assert said.label in ("ctc", "bare_nucleus", "other")
+    assert said.new_name is None
+
+
+@pytest.mark.parametrize("typed", [*RESERVED, "New class", "UNREADABLE"])
+def test_a_new_class_cannot_be_called_like_a_button_of_the_page(typed: str) -> None:
+    with pytest.raises(BadInput, match="reserved"):
+        parse_answer(build_result(NEW_CLASS, new_name=typed), classes=PAPER_CLASSES)
 
 
 def test_a_retired_class_comes_back_neither_by_choice_nor_by_name() -> None:
