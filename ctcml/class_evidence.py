@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -201,9 +200,3 @@ def most_alike(ws: Workspace, members: Sequence[str], among: Sequence[str], coun
     distance, _ = NearestNeighbors(n_neighbors=1).fit(looks[theirs]).kneighbors(looks[~theirs])
     nearest = np.argsort(distance[:, 0], kind="stable")[:count]
     return [str(uid) for uid in table["cell_uid"][~theirs].iloc[nearest]]
-
-
-def forget_pictures(folder: Path) -> None:
-    """Remove galleries and examples, which show cells of patients who may have withdrawn; they are drawn anew when needed."""
-    for name in ("gallery", "examples"):
-        shutil.rmtree(folder / name, ignore_errors=True)

@@ -38,6 +38,7 @@ BOOKKEEPING = (
     "reader_added",
     "reader_removed",
     "round_closed",
+    "protocol_renewed",
     "request",
 )
 

@@ -45,6 +45,7 @@ KINDS = (
     "reading_disturbed",  # body: read_uid, cell_uid, reader, what; a reading was deleted or changed after it was taken in, and stands
     "settlement",  # body: cell_uid, class_id, how, purpose, occasion, before
     "round_closed",  # body: occasion
+    "protocol_renewed",  # body: cells (shown as examples: they are no hidden repeats any more)
     "intake",  # body: counts of one intake, kinds of sources, page order
     "withdrawal",  # body: withdrawn_uid, counts of samples and cells, models trained with them, data versions that hold them
     "data_version",

@@ -409,7 +409,7 @@ def query(ws: Workspace, *, seed: int, queue: sections.Queue, counts: sections.C
     roles = {patient: Role(role) for patient, role in json.loads(ws.roles.read_text()).items()}
     manifest = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "patient_uid", "proposed"])
     patient_of = manifest.set_index("cell_uid")["patient_uid"]
-    events = list(Ledger(ws.ledger_snapshot).events("queued", "reading"))
+    events = list(Ledger(ws.ledger_snapshot).events("queued", "reading", "protocol_renewed"))
     bodies = [event.body for event in events if event.kind == "queued"]
     queued = {body["cell_uid"]: body["purpose"] for body in bodies}
     drawn = pd.Series(
@@ -455,7 +455,8 @@ def query(ws: Workspace, *, seed: int, queue: sections.Queue, counts: sections.C
         else pd.DataFrame(columns=LABEL_NOISE)
     )
     doubtful = doubtful_labels(labelled, noisy, classes=classes, below=queue.doubtful_below)
-    repeats = hidden_repeats(manifest, readings_of(events))
+    shown = {uid for event in events if event.kind == "protocol_renewed" for uid in event.body["cells"]}
+    repeats = hidden_repeats(manifest[~manifest["cell_uid"].isin(shown)], readings_of(events))
     discovery = discovery_queue(
         unread,
         budget=queue.budget,

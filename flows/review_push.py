@@ -33,7 +33,7 @@ def choose(root: str, occasion: str) -> int:
 def explain(root: str) -> None:
     """Renew the reading protocol where classes have changed."""
     ws, params = workspace_and_params(root)
-    if renew_protocol(ws, seed=params.seed):
+    if renew_protocol(ws, seed=params.seed, now=now()):
         say()(f"reading protocol renewed: {ws.review / 'reading_protocol.md'}")
 
 

@@ -39,12 +39,12 @@ def withdraw(patient: str, reason: str, dry_run: bool, ws: Workspace) -> None:
     Example: ctcml withdraw P-0012 --reason "consent withdrawn by letter of 3 March"
     """
     from ctcml import withdrawal
-    from ctcml.class_evidence import forget_pictures
     from ctcml.dataversions import new_data_version
     from ctcml.identity import load_key
     from ctcml.ledger import Ledger
     from ctcml.packing import no_intake
     from ctcml.versioning import files_of, require_newest, versions
+    from labelstudio.desk import forget_pictures
     from labelstudio.panels import panels_of, remove_panels
     from labelstudio.rounds import all_reads
 
@@ -67,7 +67,7 @@ def withdraw(patient: str, reason: str, dry_run: bool, ws: Workspace) -> None:
             return
         event = withdrawal.record_withdrawal(ledger, held, key=key, why=reason, data_versions=tags, now=now)
         remove_panels(panels)
-        forget_pictures(ws.review)
+        forget_pictures(ws)
         withdrawal.remove(ws, held, key=key)
         version = new_data_version(ws, why="a patient withdrew", by="ctcml withdraw", now=now)
     say(f"{what} and {len(panels)} pictures on readers' servers removed; {version.tag} is without them")

@@ -1,7 +1,9 @@
 """What the readers are handed, the reading protocol with examples of each class, and what they ask for on the dashboard."""
 
 import json
+import shutil
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,6 @@ from ctcml.class_desk import ballots_of
 from ctcml.class_evidence import decide_class
 from ctcml.class_registry import classes_of
 from ctcml.errors import CtcmlError, ProtocolBreach
-from ctcml.images import Picture
 from ctcml.ledger import Draft, Ledger
 from ctcml.people import people_of
 from ctcml.requests import Request, require_signed_by, waiting_requests
@@ -18,36 +19,44 @@ from ctcml.shards import read_overlays
 from ctcml.tables import MANIFEST, atomic_path, read_folder
 from ctcml.truth import ground_truth, training_cells
 from ctcml.workspace import Workspace
-from labelstudio.protocol import write_protocol
+from labelstudio.protocol import show_examples, write_protocol
 from labelstudio.rounds import server_home
 from labelstudio.server import read_login
 
 EXAMPLES = 8  # of each class
+STAMP = "protocol.json"  # what the protocol was written from
 
 
-def renew_protocol(ws: Workspace, *, seed: int) -> bool:
+def renew_protocol(ws: Workspace, *, seed: int, now: datetime) -> bool:
     """Write `review/reading_protocol.md` and the examples anew when classes or proposals have changed; says whether.
 
-    Examples are drawn at random from settled training cells that are not asked of anybody at the time.
+    Examples are drawn at random from settled training cells, of those that nobody was asked about as far as there are any;
+    the ledger names them, so that they do not come back as hidden repeats.
     """
-    events = list(Ledger(ws.ledger).events())
+    ledger = Ledger(ws.ledger)
+    events = list(ledger.events())
     ballots = ballots_of(events)
     stamp = {
         "classes": [event.body for event in events if event.kind == "class_added"],
         "ballots": [[one.class_id, one.status] for one in ballots],
         "has_settled": any(event.kind == "settlement" for event in events),
     }
-    mark = ws.review / "protocol.json"
+    mark = ws.review / STAMP
     if mark.exists() and json.loads(mark.read_text()) == stamp and (ws.review / "reading_protocol.md").exists():
         return False
     manifest = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "sample_uid", "patient_uid"])
     asked = {event.body["cell_uid"] for event in events if event.kind == "queued"}
     settled = training_cells(ground_truth(events, manifest).cells)
     unasked = settled[~settled["cell_uid"].isin(asked)]
+    chosen = _chosen(unasked if len(unasked) else settled, np.random.default_rng([seed, 12]))
+    ledger.append([Draft(kind="protocol_renewed", by="ctcml", body={"cells": sorted(chosen["cell_uid"])})], now=now)
+    pictures = read_overlays(ws.shards, chosen[["cell_uid", "sample_uid"]])
     write_protocol(
         ws.review,
         classes=classes_of(events),
-        examples=_examples(ws, unasked if len(unasked) else settled, np.random.default_rng([seed, 12])),
+        examples={
+            str(class_id): [pictures[uid] for uid in uids] for class_id, uids in chosen.groupby("class_id")["cell_uid"]
+        },
         proposed=[one.proposed.body["name"] for one in ballots if one.status == "open"],
         rejected=[one.proposed.body["name"] for one in ballots if one.status == "rejected"],
     )
@@ -56,12 +65,25 @@ def renew_protocol(ws: Workspace, *, seed: int) -> bool:
     return True
 
 
-def _examples(ws: Workspace, settled: pd.DataFrame, rng: np.random.Generator) -> dict[str, list[Picture]]:
-    chosen = {}
-    for class_id, members in settled.groupby("class_id"):
-        cells = members.iloc[np.sort(rng.permutation(len(members))[:EXAMPLES])]
-        chosen[str(class_id)] = list(read_overlays(ws.shards, cells[["cell_uid", "sample_uid"]]).values())
-    return chosen
+def _chosen(settled: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Up to `EXAMPLES` cells of each class."""
+    parts = [
+        members.iloc[np.sort(rng.permutation(len(members))[:EXAMPLES])] for _, members in settled.groupby("class_id")
+    ]
+    return pd.concat([settled.iloc[:0], *parts])
+
+
+def forget_pictures(ws: Workspace) -> None:
+    """Remove galleries and examples, also from readers' servers: they may show a patient who withdrew.
+
+    They are drawn anew with the next push.
+    """
+    for name in ("gallery", "examples"):
+        shutil.rmtree(ws.review / name, ignore_errors=True)
+    (ws.review / STAMP).unlink(missing_ok=True)
+    for file in (ws.services / "labelstudio").glob("*/login.json"):
+        login = read_login(file)
+        show_examples(ws.review, Path(login.pictures) if login.pictures else file.parent / "pictures")
 
 
 def execute_requests(ws: Workspace, *, look_alikes: int, seed: int, now: datetime) -> list[str]:

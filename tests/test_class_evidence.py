@@ -10,7 +10,7 @@ from factories import KEY, NOON, a_ledger, a_patient, a_queued, a_reading, a_sam
 from PIL import Image
 
 from ctcml.assignments import open_occasions, unanswered
-from ctcml.class_evidence import ask_again, decide_class, flagged_clusters, forget_pictures, most_alike, write_evidence
+from ctcml.class_evidence import ask_again, decide_class, flagged_clusters, most_alike, write_evidence
 from ctcml.ledger import Draft, Ledger
 from ctcml.settlement import settle_readings
 from ctcml.tables import CLUSTERS, DISCOVERY, EMBEDDING, write_table
@@ -129,11 +129,3 @@ def test_the_most_alike_are_found_among_those_given_and_no_member_is_one(ws: Wor
 def test_only_cells_of_flagged_clusters_are_in_one(ws: Workspace) -> None:
     assert flagged_clusters(ws) == {"c0": "amber", "c1": "amber"}
     assert flagged_clusters(Workspace(ws.root / "elsewhere")) == {}
-
-
-def test_pictures_are_forgotten_and_drawn_anew(ws: Workspace) -> None:
-    (one,) = write_evidence(ws)
-    forget_pictures(ws.review)
-    assert not (ws.review / one["gallery"]).exists()
-    write_evidence(ws)
-    assert (ws.review / one["gallery"]).exists()

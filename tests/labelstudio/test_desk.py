@@ -7,11 +7,13 @@ import pytest
 from factories import KEY, NOON, a_ledger, a_patient, a_queued, a_reading, a_sample, people, reading_draft
 
 from ctcml.class_desk import ballots_of
+from ctcml.class_evidence import write_evidence
 from ctcml.ledger import Draft, Ledger
 from ctcml.requests import append_request
 from ctcml.settlement import settle_readings
 from ctcml.workspace import Workspace
-from labelstudio.desk import execute_requests, renew_protocol
+from labelstudio.desk import execute_requests, forget_pictures, renew_protocol
+from labelstudio.protocol import show_examples
 from labelstudio.rounds import server_home
 from labelstudio.server import login_for, read_login
 
@@ -104,8 +106,8 @@ def test_a_rejection_needs_no_definition(ws: Workspace) -> None:
 
 
 def test_the_protocol_is_written_anew_when_a_class_is_proposed_or_added_and_not_otherwise(ws: Workspace) -> None:
-    assert renew_protocol(ws, seed=1)
-    assert not renew_protocol(ws, seed=1)
+    assert renew_protocol(ws, seed=1, now=NOON)
+    assert not renew_protocol(ws, seed=1, now=NOON)
     text = (ws.review / "reading_protocol.md").read_text()
     assert "CTC" in text
     assert "CD45 alone" not in text
@@ -113,5 +115,27 @@ def test_the_protocol_is_written_anew_when_a_class_is_proposed_or_added_and_not_
     for name in ("anna", "ben"):
         ask(ws, name, definition="CD45 alone")
     execute(ws)
-    assert renew_protocol(ws, seed=1)
+    assert renew_protocol(ws, seed=1, now=NOON)
     assert "CD45 alone" in (ws.review / "reading_protocol.md").read_text()
+
+
+def test_cells_that_are_shown_as_examples_are_named_in_the_ledger_and_never_come_back_as_hidden_repeats(
+    ws: Workspace,
+) -> None:
+    renew_protocol(ws, seed=1, now=NOON)
+    (event,) = Ledger(ws.ledger).events("protocol_renewed")
+    assert event.body["cells"] == LABELLED
+
+
+def test_a_withdrawal_takes_galleries_and_examples_away_also_from_the_readers_and_they_are_drawn_anew(
+    ws: Workspace,
+) -> None:
+    renew_protocol(ws, seed=1, now=NOON)
+    write_evidence(ws)
+    shown = server_home(ws, "anna") / "pictures" / "cells"
+    show_examples(ws.review, shown.parent)
+    assert list(shown.glob("example-*.png"))
+    forget_pictures(ws)
+    assert not list(ws.review.rglob("*.png")) + list(shown.glob("*.png"))
+    assert renew_protocol(ws, seed=1, now=NOON)
+    assert (ws.review / "examples" / "tdev.png").exists()
