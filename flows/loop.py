@@ -73,8 +73,8 @@ def go_on(root: str, tracking_uri: str, occasion: str) -> Standing:
 
 
 def stands(outcome: Round) -> Standing:
-    """For whom a round waits: the readers of cells first, then third persons, then experts at the class desk."""
-    asked = outcome.waiting or outcome.third
+    """For whom a round waits: everybody who has something to read, then experts at the class desk."""
+    asked = (*outcome.waiting, *outcome.third)
     if asked:
         names = tuple(sorted({one.reader for one in asked}))
         return Standing(waits_for=names, open_cells=len({one.case for one in asked}))

@@ -128,9 +128,14 @@ def add_reader(
     ledger.decide(lambda: [adding(people_of(ledger.events()), joining, by=draft.by)], now=datetime.now(UTC))
     anchor(ws)
     say(f"{name} {'adjudicates' if adjudicates else 'reads'}; this is shown once, give it to {name} alone:")
-    where = login.base_url or "a server of their own; `ctcml up` prints its address"
-    say(f"  server    {where}\n  account   {login.reader_email}\n  password  {login.reader_password}")
-    say("  the same name and password sign decisions on the dashboard")
+    where = login.base_url or "starts with `ctcml up`, or within minutes where that runs; see `ctcml readers list`"
+    say(f"  server    {where}\n  account   {login.reader_email}")
+    if login.external:
+        say(
+            f"  password  that of the account there; decisions on the dashboard are signed with {login.reader_password}"
+        )
+    else:
+        say(f"  password  {login.reader_password} (name and password also sign decisions on the dashboard)")
 
 
 @readers.command("list")
@@ -143,6 +148,8 @@ def list_readers(ws: Workspace) -> None:
     from ctcml.assignments import open_occasions, unanswered
     from ctcml.ledger import READINGS, Ledger
     from ctcml.people import people_of
+    from labelstudio.rounds import server_home
+    from labelstudio.server import read_login
 
     events = list(Ledger(ws.ledger).events())
     people = people_of(events)
@@ -155,7 +162,11 @@ def list_readers(ws: Workspace) -> None:
     width = max(len(one.name) for one in people)
     for one in people:
         duty = "adjudicates" if one.adjudicates else "reads"
-        say(f"{one.name:{width}}  {duty:11}  {done[one.name]:6} read  {left[one.name]:6} open  server: {one.server}")
+        file = server_home(ws, one.name) / "login.json"
+        where = read_login(file).base_url if file.exists() else ""
+        say(
+            f"{one.name:{width}}  {duty:11}  {done[one.name]:6} read  {left[one.name]:6} open  {where or 'not started yet'}"
+        )
 
 
 @readers.command("remove")

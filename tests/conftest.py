@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from factories import NOON
 
+from ctcml.dataversions import create_workspace
 from ctcml.simulate import simulate_laboratory
+from ctcml.workspace import Workspace
 
 FIGURES = pytest.StashKey[list[tuple[str, str]]]()
 
@@ -16,6 +19,14 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("laboratory") / "inbox"
     simulate_laboratory(folder, patients=16, objects_per_patient=12, historic_share=0.6, ambiguous_share=0.1, seed=5)
     return folder
+
+
+@pytest.fixture(scope="session")
+def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace as `ctcml init` leaves it; copied, never changed."""
+    root = tmp_path_factory.mktemp("new") / "lab"
+    create_workspace(Workspace(root), now=NOON)
+    return root
 
 
 @pytest.fixture(scope="module")

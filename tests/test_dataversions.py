@@ -1,6 +1,7 @@
 """A data version holds the data and the ledger of one moment, and is made only when there is something new."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import pytest
 from factories import NOON, a_reading, put, reading_draft
 
 from ctcml import versioning
-from ctcml.dataversions import anchor, create_workspace, new_data_version, set_start
+from ctcml.dataversions import anchor, create_workspace, new_data_version, set_start, verify_ledger
 from ctcml.errors import BadInput, BrokenRecord
-from ctcml.ledger import Draft, Ledger, read_head
+from ctcml.ledger import Draft, Ledger, read_head, write_head
 from ctcml.workspace import Workspace
 
 
@@ -90,3 +91,49 @@ def test_a_folder_that_holds_something_is_not_made_a_workspace(tmp_path: Path) -
     with pytest.raises(BadInput, match="name another folder"):
         create_workspace(Workspace(tmp_path), now=NOON)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def a_history(empty: Path, root: Path) -> tuple[Workspace, str, str]:
+    """A workspace with three anchored states; the ledger and the head of the second."""
+    ws = Workspace(shutil.copytree(empty, root / "lab"))
+    for number in range(2):
+        Ledger(ws.ledger).append([Draft(kind="mode", by="test", body={"number": number})], now=NOON)
+        anchor(ws)
+        if number == 0:
+            earlier = ws.ledger.read_text(), ws.ledger_head.read_text()
+    return ws, *earlier
+
+
+def test_the_ledger_is_compared_with_every_head_that_git_has_held(tmp_path: Path, new_workspace: Path) -> None:
+    ws, _, _ = a_history(new_workspace, tmp_path)
+    head, anchors = verify_ledger(ws)
+    assert (head.length, anchors) == (Ledger(ws.ledger).head().length, 4)  # three in git, and the present file
+
+
+def test_a_cut_is_found_though_ledger_and_head_were_both_put_back_to_an_earlier_state(
+    tmp_path: Path, new_workspace: Path
+) -> None:
+    ws, ledger, head = a_history(new_workspace, tmp_path)
+    ws.ledger.write_text(ledger)
+    ws.ledger_head.write_text(head)
+    Ledger(ws.ledger).verify(read_head(ws.ledger_head))  # by itself this state is whole
+    with pytest.raises(BrokenRecord, match="is not among them"):
+        verify_ledger(ws)
+
+
+def test_a_ledger_written_anew_with_a_head_of_its_own_is_found(tmp_path: Path, new_workspace: Path) -> None:
+    ws, _, _ = a_history(new_workspace, tmp_path)
+    ws.ledger.unlink()
+    forged = Ledger(ws.ledger).append([Draft(kind="mode", by="somebody", body={})], now=NOON)
+    write_head(forged, ws.ledger_head)
+    with pytest.raises(BrokenRecord, match="signature"):
+        verify_ledger(ws)
+    with pytest.raises(BrokenRecord, match="signature"):
+        anchor(ws)
+
+
+def test_without_any_head_nothing_is_verified(tmp_path: Path, new_workspace: Path) -> None:
+    ws, _, _ = a_history(new_workspace, tmp_path)
+    ws.ledger_head.write_text("{}")
+    with pytest.raises(BrokenRecord, match="not an anchor"):
+        verify_ledger(ws)

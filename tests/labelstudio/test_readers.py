@@ -1,5 +1,6 @@
 """`ctcml readers …`: who reads is in the ledger, logins are printed once, and others take over from who is absent."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from click.testing import CliRunner, Result
 from factories import NOON, a_queued
 
 from ctcml.cli import cli
-from ctcml.dataversions import create_workspace, verify_ledger
+from ctcml.dataversions import verify_ledger
 from ctcml.errors import BadInput, CtcmlError, ProtocolBreach
 from ctcml.ledger import Ledger
 from ctcml.people import people_of
@@ -17,10 +18,8 @@ from labelstudio.server import read_login
 
 
 @pytest.fixture
-def ws(tmp_path: Path) -> Workspace:
-    ws = Workspace(tmp_path / "lab")
-    create_workspace(ws, now=NOON)
-    return ws
+def ws(tmp_path: Path, new_workspace: Path) -> Workspace:
+    return Workspace(shutil.copytree(new_workspace, tmp_path / "lab"))
 
 
 def readers(ws: Workspace, *arguments: str) -> str:
@@ -48,6 +47,7 @@ def test_a_reader_is_registered_with_a_login_that_is_printed_once_and_kept_priva
     assert file.stat().st_mode & 0o077 == 0
     assert names(ws) == [("anna", False), ("zoe", True)]
     assert password not in readers(ws, "list")
+    assert "not started yet" in readers(ws, "list")
     assert password not in everything_written(ws)
     verify_ledger(ws)
 
