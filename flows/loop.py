@@ -56,8 +56,9 @@ def go_on(root: str, tracking_uri: str, occasion: str) -> Standing:
     """Pull; when nobody is waited for any more, take the next step: enlarge, retrain, compare, recount, close."""
     ws, _ = workspace_and_params(root)
     announce(ws, "review pull")
-    outcome = review_pull(root)
-    standing = stands(outcome)
+    standing = stands(review_pull(root))
+    if not standing.waits_for:
+        standing = stands(review_pull(root, from_the_beginning=True))
     if standing.waits_for:
         review_push(root)  # what came out of it: contested cells, and cells that are read again
         return standing

@@ -4,11 +4,11 @@ import shutil
 from collections import Counter
 
 from prefect import flow
+from prefect.futures import wait
 
 from ctcml.class_evidence import ask_again, flagged_clusters, write_evidence
 from ctcml.class_registry import classes_of
 from ctcml.dataversions import anchor, set_start
-from ctcml.errors import ServiceDown
 from ctcml.identity import load_key
 from ctcml.ledger import Ledger
 from ctcml.live_agreement import write_agreement
@@ -23,11 +23,11 @@ from labelstudio.rounds import Pulled, pull_reads, queue_of
 
 
 @over_network
-def fetch(root: str, reader: str) -> Pulled:
+def fetch(root: str, reader: str, from_the_beginning: bool) -> Pulled:
     ws, _ = workspace_and_params(root)
     queue, _ = queue_of(ws, reader)
     classes = classes_of(Ledger(ws.ledger).events("class_added"))
-    pulled = pull_reads(ws, queue, classes, key=load_key(ws.key), now=now())
+    pulled = pull_reads(ws, queue, classes, key=load_key(ws.key), now=now(), from_the_beginning=from_the_beginning)
     if pulled.new or pulled.rejected or pulled.disturbed:
         more = f", {pulled.disturbed} deleted or changed after they were taken in" if pulled.disturbed else ""
         say()(f"{reader}: {pulled.new} new readings, {pulled.rejected} rejected, {pulled.open} open{more}")
@@ -82,23 +82,21 @@ def figures(root: str, outcome: Round) -> None:
 
 
 @flow
-def review_pull(root: str) -> Round:
-    """Pull everybody, carry out signed decisions, and settle what can be settled.
+def review_pull(root: str, from_the_beginning: bool = False) -> Round:
+    """Pull everybody side by side, carry out signed decisions, and settle what can be settled.
 
     A server that does not answer holds up nobody else; the run fails in the end, and the next one pulls what is missing.
+    `from_the_beginning` looks at every answer again, for what a server did not date because it was killed.
     """
     ws, _ = workspace_and_params(root)
-    failed = []
-    for person in people_of(Ledger(ws.ledger).events("reader_added", "reader_removed")):
-        try:
-            fetch(root, person.name)
-        except ServiceDown as error:
-            failed.append(error)
+    people = people_of(Ledger(ws.ledger).events("reader_added", "reader_removed"))
+    pulls = [fetch.submit(root, person.name, from_the_beginning) for person in people]
+    wait(pulls)
     execute(root)
     outcome = settle(root)
     figures(root, outcome)
-    if failed:
-        raise failed[0]
+    for pull in pulls:
+        pull.result()
     return outcome
 
 

@@ -28,7 +28,7 @@ from ctcml.shards import Packed, pack_shard, read_pixels
 from ctcml.tables import MANIFEST, write_table
 from ctcml.telling import say
 from ctcml.workspace import Workspace
-from labelstudio.client import session, toolkit
+from labelstudio.client import OVERLAP, session, toolkit
 from labelstudio.rounds import PROJECT, Read, open_round, pull_reads, queue_of, reads_of, send_waiting
 from labelstudio.server import prepare_template, read_login, start_servers
 from labelstudio.tasks import build_result, build_task
@@ -63,6 +63,7 @@ def bench_readings(folder: Path, *, cells: int, seed: int, venv: Path, say: Say)
         _plant_answers(ws, reads, rng)
         say("taking them in")
         pulled = _seconds(lambda: _take_in(ws, key))
+        time.sleep(OVERLAP.total_seconds() + 5)  # a pull looks back a little; by now that is over
         once_more = _seconds(lambda: _take_in(ws, key))
         exported = _seconds(lambda: _take_plainly(ws))
     taken = sum(1 for _ in Ledger(ws.ledger).events(*READINGS))

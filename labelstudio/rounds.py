@@ -174,7 +174,13 @@ def send_waiting(ws: Workspace, *, key: bytes) -> dict[str, int]:
 
 
 def pull_reads(
-    ws: Workspace, queue: ReadingQueue, classes: Sequence[CellClass], *, key: bytes, now: datetime
+    ws: Workspace,
+    queue: ReadingQueue,
+    classes: Sequence[CellClass],
+    *,
+    key: bytes,
+    now: datetime,
+    from_the_beginning: bool = False,
 ) -> Pulled:
     """Validate what one reader answered since the last pull and append what is new to the ledger.
 
@@ -183,7 +189,7 @@ def pull_reads(
     """
     mark = server_home(ws, queue.reader) / "pulled.json"
     last = _read_mark(mark)
-    same = last.get("project_id") == queue.project_id
+    same = last.get("project_id") == queue.project_id and not from_the_beginning
     since = datetime.fromisoformat(last["until"]) if same else None
     brought = pull(queue, classes, since=since)
     _, tasks = progress(queue)

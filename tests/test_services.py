@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,21 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import requests
 
 from ctcml.errors import ServiceDown
 from ctcml.servers import mlflow_service, prefect_client_environment, prefect_service, streamlit_service
-from ctcml.services import Service, Services, check_port_free, clean_environment, free_port, running, stop_recorded
+from ctcml.services import (
+    LOOPBACK,
+    Service,
+    Services,
+    check_port_free,
+    clean_environment,
+    free_port,
+    revive,
+    running,
+    stop_recorded,
+)
 from ctcml.warden import RUN_VARIABLE, carriers
 
 HOST = "127.0.0.1"
@@ -181,6 +193,113 @@ def test_kept_servers_outlive_the_block_and_are_stopped_by_their_record(tmp_path
     assert not answers(one)
     assert not carriers(services.run)
     assert stop_recorded(state) == []
+
+
+REVIVE = """
+import sys
+from pathlib import Path
+from ctcml.services import revive
+from tests.test_services import web
+folder = Path(sys.argv[1])
+print(revive(folder / "state.json", [web(folder, "one", port=int(sys.argv[2])), web(folder, "two")]), flush=True)
+"""
+
+
+def another_process_revives(folder: Path, port: int) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", REVIVE, str(folder), str(port)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+
+
+def kill_server(state: Path, name: str) -> None:
+    (record,) = [each for each in json.loads(state.read_text())["services"] if each["name"] == name]
+    process = psutil.Process(record["pid"])
+    process.kill()
+    process.wait(10)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[tuple[Path, Service]]:
+    """The record of a kept run, and the one server that it started."""
+    state, one = tmp_path / "state.json", web(tmp_path, "one")
+    with Services(state, keep=True) as services:
+        services.start(one)
+    yield state, one
+    stop_recorded(state)
+
+
+def test_a_kept_server_that_died_is_started_again_by_another_process_and_ends_with_its_run(
+    kept: tuple[Path, Service], tmp_path: Path
+) -> None:
+    state, one = kept
+    run = json.loads(state.read_text())["run"]
+    kill_server(state, "one")
+    assert not answers(one)
+    told, _ = another_process_revives(tmp_path, one.port).communicate(timeout=60)
+    assert told.strip() == "['one', 'two']"  # the second is new: the run gets it as well
+    assert answers(one)
+    assert state.stat().st_mode & 0o077 == 0
+    assert list(running(state)) == ["one", "two"]
+    assert json.loads(state.read_text())["run"] == run
+    assert "GET /" in one.log.with_suffix(".log.1").read_text()  # what the dead one said is kept
+    assert stop_recorded(state) == ["one", "two"]
+    assert not carriers(run)
+
+
+def test_what_lives_is_left_alone(kept: tuple[Path, Service]) -> None:
+    state, one = kept
+    before = state.read_text()
+    assert revive(state, [one]) == []
+    assert state.read_text() == before
+
+
+def test_two_who_revive_at_once_start_each_server_once(kept: tuple[Path, Service], tmp_path: Path) -> None:
+    state, one = kept
+    kill_server(state, "one")
+    both = [another_process_revives(tmp_path, one.port) for _ in range(2)]
+    told = sorted(process.communicate(timeout=90)[0].strip() for process in both)
+    assert told == ["['one', 'two']", "[]"]
+    assert len(carriers(json.loads(state.read_text())["run"])) == 4  # each server and the process that left it
+
+
+def test_a_server_that_cannot_start_is_named_and_hinders_no_other(kept: tuple[Path, Service], tmp_path: Path) -> None:
+    state, one = kept
+    dying = web(tmp_path, "dying", code="raise SystemExit('no room on the disk')")
+    taken, two = web(tmp_path, "taken", port=one.port), web(tmp_path, "two")
+    with pytest.raises(ServiceDown, match=rf"port {HOST}:{one.port} .*; dying: ended with code 1 .*no room") as caught:
+        revive(state, [dying, taken, two])
+    assert "\n" not in str(caught.value)
+    assert answers(two)
+    assert list(running(state)) == ["one", "two"]
+    assert [each["name"] for each in json.loads(state.read_text())["services"]] == ["one", "two"]
+
+
+def test_servers_are_revived_only_for_a_run_that_was_left_running(tmp_path: Path) -> None:
+    state, one = tmp_path / "state.json", web(tmp_path, "one")
+    with pytest.raises(ServiceDown, match=r"one: not running, and no kept run .*ctcml up"):
+        revive(state, [one])
+    with Services(state) as services:
+        services.start(one)
+        assert revive(state, [one]) == []
+        with pytest.raises(ServiceDown, match="two: not running, and no kept run"):
+            revive(state, [web(tmp_path, "two")])
+
+
+def test_clients_with_a_proxy_in_their_environment_reach_loopback_addresses_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, f"http://{HOST}:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, LOOPBACK)
+    port = free_port("127.0.0.17")
+    there = Service(
+        "there", [sys.executable, "-c", SERVE, "127.0.0.17", str(port)], {}, tmp_path, "127.0.0.17", port, "/"
+    )
+    with Services(tmp_path / "state.json") as services:
+        services.start(there)
+        assert httpx.get(there.url).status_code == 200
+        assert requests.get(there.url, timeout=10).status_code == 200
+        assert urllib.request.urlopen(there.url, timeout=10).status == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
