@@ -19,7 +19,7 @@ from ctcml.ledger import READINGS, Ledger
 from ctcml.records import Confidence
 from ctcml.services import Services
 from ctcml.workspace import Workspace
-from labelstudio.client import Answer, ReadingQueue, answer, open_reads, progress
+from labelstudio.client import Answer, ProjectGone, ReadingQueue, answer, open_reads, progress, toolkit
 from labelstudio.rounds import (
     Read,
     open_round,
@@ -144,3 +144,26 @@ def test_a_killed_taking_in_is_finished_by_the_next_and_every_answer_is_one_read
         answered, _ = progress(queue_of(ws, reader)[0])
         assert answered == sum(event.body["reader"] == reader for event in Ledger(ws.ledger).events(*READINGS))
     figure("kill -9 of the pull: readings lost or doubled", f"0 ({interrupted} of {rounds} were caught at work)")
+
+
+def test_a_project_that_somebody_deleted_costs_no_reading_and_is_named(ws: Workspace) -> None:
+    occasion = open_another(ws)
+    send_waiting(ws, key=load_key(ws.key))
+    reads = [one.read_uid for one in reads_in(ws, occasion, "reader-a")]
+    answer(as_reader(ws, "reader-a"), {uid: Answer(label="ctc") for uid in reads[:4]})
+    queue, _ = queue_of(ws, "reader-a")
+    classes = classes_of(Ledger(ws.ledger).events("class_added"))
+    assert pull_reads(ws, queue, classes, key=load_key(ws.key), now=NOON).new == 4
+    with toolkit(queue.base_url, queue.token, "deleting the project") as server:
+        server.projects.delete(id=queue.project_id)
+    with pytest.raises(ProjectGone, match="is gone"):
+        pull_reads(ws, queue, classes, key=load_key(ws.key), now=NOON)
+    new, _ = queue_of(ws, "reader-a")
+    assert new.project_id != queue.project_id
+    pull_reads(ws, new, classes, key=load_key(ws.key), now=NOON)
+    told = {event.body["read_uid"]: event.body["what"] for event in Ledger(ws.ledger).events("reading_disturbed")}
+    assert {uid: told.get(uid) for uid in reads[:4]} == dict.fromkeys(reads[:4], "deleted with its task")
+    assert sum(event.body["read_uid"] in reads for event in Ledger(ws.ledger).events("reading")) == 4
+    send_waiting(ws, key=load_key(ws.key))
+    assert set(reads[4:]) <= set(open_reads(new))
+    assert not set(reads[:4]) & set(open_reads(new))
