@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -229,10 +230,13 @@ def kill_and_finish(
     while not ws.clinical.exists() and process.poll() is None:  # starting Python is not what is tried here
         time.sleep(0.005)
     time.sleep(rng.uniform(0, longest_s))
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     killed = process.poll() is None
+    family = []
+    with suppress(psutil.NoSuchProcess):  # it may end by itself while we look
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     for one in family:
-        one.kill()
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
     process.wait()
     psutil.wait_procs(family)
     assert time.monotonic() - begun < 120
