@@ -34,7 +34,7 @@ from labelstudio.server import read_login, start_servers
 
 READERS = ("reader-a", "reader-b")
 CELLS = 12  # a round
-ROUNDS = [2, pytest.param(20, marks=[pytest.mark.trial, pytest.mark.timeout(3600)])]
+ROUNDS = [1, pytest.param(20, marks=[pytest.mark.trial, pytest.mark.timeout(3600)])]
 SEND = """
 import sys; from pathlib import Path
 from ctcml.identity import load_key; from ctcml.workspace import Workspace
