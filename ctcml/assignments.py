@@ -11,9 +11,8 @@ from ctcml.errors import ProtocolBreach
 from ctcml.ledger import READINGS, Draft, Event
 from ctcml.people import Person
 from ctcml.queries import REPEAT, kind_of
+from ctcml.readings import Case
 from ctcml.records import Duty, Purpose
-
-Case = tuple[str, str]  # a cell on an occasion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +145,12 @@ def queueing(
     return drafts
 
 
+def assigning(case: Case, reader: str, duty: Duty, *, by: str, why: str, before: str | None = None) -> Draft:
+    """The event that asks one more person about a cell, or another in the place of the one `before`."""
+    body = {"cell_uid": case[0], "occasion": case[1], "reader": reader, "duty": duty.value, "before": before}
+    return Draft(kind="assigned", by=by, why=why, body=body)
+
+
 def third_person(two: Collection[str], people: Sequence[Person], load: Mapping[str, int]) -> str | None:
     """Who of those who have not read the cell looks at it: an adjudicator if there is one, whoever has the least to do."""
     free = [one for one in people if one.name not in two]
@@ -180,12 +185,5 @@ def stand_ins(events: Iterable[Event], people: Sequence[Person], absent: str, *,
         heir = min(free, key=lambda name: (load[name], name))
         load[heir] += 1
         taken.add(heir)
-        body = {
-            "cell_uid": one.cell_uid,
-            "occasion": one.occasion,
-            "reader": heir,
-            "duty": one.duty.value,
-            "before": absent,
-        }
-        drafts.append(Draft(kind="assigned", by=by, why=why, body=body))
+        drafts.append(assigning(one.case, heir, one.duty, by=by, why=why, before=absent))
     return drafts

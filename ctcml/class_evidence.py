@@ -40,7 +40,7 @@ def write_evidence(ws: Workspace) -> list[dict[str, Any]]:
     """Write `review/proposals.json` and a gallery for each proposal; returns what was written, open proposals first."""
     ballots = ballots_of(Ledger(ws.ledger).events())
     ballots.sort(key=lambda one: one.status != "open")
-    scored = _scored(ws)
+    scored = _scored(ws) if ballots else pd.DataFrame()
     found = [_evidence(ws, one, scored) for one in ballots]
     ws.review.mkdir(exist_ok=True)
     with atomic_path(ws.proposals) as unfinished:
@@ -158,9 +158,11 @@ def ask_again(ws: Workspace, *, look_alikes: int, seed: int, now: datetime) -> d
     done = {event.body["occasion"] for event in events if event.kind == "queued"}
     asked = {}
     for ballot in ballots_of(events):
-        doubted, why = _doubted(ws, ballot, events, look_alikes)
         occasion = f"{ballot.status}-{ballot.class_id.replace('_', '-')}"
-        if ballot.status == "open" or occasion in done or not doubted:
+        if ballot.status == "open" or occasion in done:
+            continue  # before the look-alikes are sought: each pull comes by here
+        doubted, why = _doubted(ws, ballot, events, look_alikes)
+        if not doubted:
             continue
         readers = readers_among(people_of(events))
         rng = np.random.default_rng([seed, 11, ballot.proposed.seq])

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from ctcml.ledger import READINGS, Event
-from ctcml.queries import REPEAT, kind_of
+from ctcml.queries import repeat_cases
 from ctcml.tables import OPINIONS
 
 
@@ -15,11 +15,7 @@ def opinions_of(events: Iterable[Event], patient_of: pd.Series) -> pd.DataFrame:
     `patient_of` gives the patient_uid by cell_uid.
     """
     events, patients = list(events), patient_of.to_dict()
-    repeats = {
-        (event.body["cell_uid"], event.body["occasion"])
-        for event in events
-        if event.kind == "queued" and kind_of(event.body["reason"]) == REPEAT
-    }
+    repeats = repeat_cases(event.body for event in events if event.kind == "queued")
     rows = [
         (
             body["cell_uid"],

@@ -177,6 +177,11 @@ def not_asked_before(asked: pd.DataFrame, queued: Iterable[Mapping[str, Any]]) -
     return asked[np.array(kept, dtype=bool)]
 
 
+def repeat_cases(queued: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """Cells with the occasions on which they came as hidden repeats; `queued` are bodies of the ledger's events."""
+    return {(one["cell_uid"], one["occasion"]) for one in queued if kind_of(one["reason"]) == REPEAT}
+
+
 def kind_of(reason: str) -> str:
     """What sort of reason it is.
 

@@ -5,15 +5,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ctcml.assignments import Assignment, assignments_of, third_person, unanswered
+from ctcml.assignments import Assignment, assigning, assignments_of, third_person, unanswered
 from ctcml.class_desk import ballots_of, find_proposals, known_names, proposing
 from ctcml.class_registry import aliases_of, classes_of
 from ctcml.identity import pseudonym
 from ctcml.ledger import Draft, Event, Ledger, readings_of
 from ctcml.people import people_of
-from ctcml.queries import REPEAT, kind_of
+from ctcml.queries import repeat_cases
 from ctcml.readings import Case, Rule, Standing, canonical, names_given, plain, settle, unnamed
-from ctcml.records import NEW_PREFIX, Contested, Duty, LeftOut
+from ctcml.records import Contested, Duty, LeftOut
 
 NO_CLUSTERS: Mapping[str, str] = {}
 
@@ -53,11 +53,7 @@ def settle_readings(
 
     def make() -> list[Draft]:
         events = [event for event in ledger.events() if event.body.get("cell_uid") not in withdrawn]
-        repeats = {
-            (event.body["cell_uid"], event.body["occasion"])
-            for event in events
-            if event.kind == "queued" and kind_of(event.body["reason"]) == REPEAT
-        }
+        repeats = repeat_cases(event.body for event in events if event.kind == "queued")
 
         def is_checked(case: Case) -> bool:
             return rule == "paper" or int(pseudonym(key, "check", *case)[:8], 16) < check_share * 2**32
@@ -117,15 +113,8 @@ def _thirds(standing: Standing, events: Sequence[Event]) -> tuple[list[Draft], l
             without.append(cell)
             continue
         load[person] += 1
-        body = {
-            "cell_uid": cell.cell_uid,
-            "occasion": cell.occasion,
-            "reader": person,
-            "duty": cell.duty.value,
-            "before": None,
-        }
         why = "the readers agree; a share is checked" if cell.duty == Duty.CHECK else "the readers do not agree"
-        drafts.append(Draft(kind="assigned", by="ctcml", why=why, body=body))
+        drafts.append(assigning(case, person, cell.duty, by="ctcml", why=why))
     return drafts, without
 
 
@@ -168,8 +157,3 @@ def _round(
 
 def _as_event(draft: Draft) -> Event:
     return Event(seq=-1, at="", by=draft.by, kind=draft.kind, why=draft.why, body=draft.body, prev="", hash="")
-
-
-def rejected_names(events: Sequence[Event]) -> set[str]:
-    """Names under which cells stay without a label, because two experts rejected the class."""
-    return {f"{NEW_PREFIX}{one.class_id}" for one in ballots_of(events) if one.status == "rejected"}

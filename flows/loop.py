@@ -19,6 +19,7 @@ from flows.promotion import promotion
 from flows.recount import discovery, recount
 from flows.review_pull import enlarge, review_pull
 from flows.review_push import review_push
+from flows.serving import revive_reading_rooms
 from flows.steps import local, now, workspace_and_params
 from flows.training import training
 
@@ -99,8 +100,6 @@ def close(root: str) -> None:
 @flow
 def review(root: str, tracking_uri: str) -> Standing | None:
     """What the clock calls: go on with the open round, if there is one; a server of a reader that died is brought back."""
-    from flows.serving import revive_reading_rooms
-
     ws, _ = workspace_and_params(root)
     occasions = open_occasions(Ledger(ws.ledger).events())
     revive_reading_rooms(ws)

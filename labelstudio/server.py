@@ -8,7 +8,6 @@ A laboratory may name a server of its own for a reader; that one is neither star
 import ipaddress
 import json
 import os
-import re
 import secrets
 import shutil
 import socket
@@ -24,6 +23,7 @@ import httpx
 from filelock import FileLock
 
 from ctcml.errors import BadInput, BrokenRecord, ProtocolBreach, ServiceDown
+from ctcml.people import NAME
 from ctcml.services import Service, Services, check_port_free, free_port, revive, running
 from ctcml.tables import atomic_path
 from labelstudio.client import account, session
@@ -31,7 +31,6 @@ from labelstudio.tasks import PICTURES
 
 DATABASE = "label_studio.sqlite3"
 NOWHERE = "http://127.0.0.1:9"  # where calls to the outside end at once; some have no switch (tips on the login page)
-READER = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")  # it names a folder and an account
 LAST_ADDRESS = 254  # of 127.0.0.1 to 127.0.0.254
 
 
@@ -301,7 +300,7 @@ def adopt_server(home: Path, *, reader: str, base_url: str, token: str, reader_e
 
 
 def _check_name(reader: str) -> None:
-    if not READER.fullmatch(reader):
+    if not NAME.fullmatch(reader):
         raise BadInput(f"reader {reader!r}: expected lower-case letters, digits and hyphens; rename the reader")
 
 

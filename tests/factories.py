@@ -79,6 +79,19 @@ def a_queued(
     ]
 
 
+def a_historic(*cells: str, class_id: str = "tdev") -> list[Draft]:
+    """Labels from before ctcml."""
+    return [
+        Draft(kind="historic_label", by="lab", body={"cell_uid": cell, "class_id": class_id, "source": "x"})
+        for cell in cells
+    ]
+
+
+def named_by_both(*cells: str, readers: tuple[str, str] = ("reader-a", "reader-b")) -> list[Draft]:
+    """Readings in which both readers call these cells by the name of a class that is not there yet."""
+    return [reading_draft(a_reading(cell, reader, "new:cd45ev"), name="CD45EV") for cell in cells for reader in readers]
+
+
 def people(*readers: str, adjudicators: tuple[str, ...] = ()) -> list[Draft]:
     """The events by which people are registered."""
     return [

@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from factories import KEY, NOON, a_ledger, a_patient, a_queued, a_reading, a_sample, people, reading_draft
+from factories import KEY, NOON, a_historic, a_ledger, a_patient, a_queued, a_sample, named_by_both, people
 from PIL import Image
 
 from ctcml.assignments import open_occasions, unanswered
 from ctcml.class_evidence import ask_again, decide_class, flagged_clusters, most_alike, write_evidence
-from ctcml.ledger import Draft, Ledger
+from ctcml.ledger import Ledger
 from ctcml.settlement import settle_readings
 from ctcml.tables import CLUSTERS, DISCOVERY, EMBEDDING, write_table
 from ctcml.workspace import Workspace
@@ -35,15 +35,7 @@ def ws(tmp_path: Path) -> Workspace:
     write_table(found.reindex(columns=list(DISCOVERY)).astype(object), DISCOVERY, ws.cell_discovery)
     cluster = pd.DataFrame({"cluster": [1], "name": ["amber"], "profile": ["CD45+ DAPI- CK-"]})
     write_table(cluster.reindex(columns=list(CLUSTERS)).astype(object), CLUSTERS, ws.clusters)
-    historic = [
-        Draft(kind="historic_label", by="lab", body={"cell_uid": cell, "class_id": "tdev", "source": "x"})
-        for cell in OLD
-    ]
-    read = [
-        reading_draft(a_reading(cell, reader, "new:cd45ev"), name="CD45EV")
-        for cell in NAMED
-        for reader in ("reader-a", "reader-b")
-    ]
+    historic, read = a_historic(*OLD), named_by_both(*NAMED)
     registered = people("reader-a", "reader-b", adjudicators=("reader-c",))
     ledger = a_ledger(ws.ledger, a_patient("p1", "train"), *registered, *historic, *a_queued(*NAMED), *read)
     settle_readings(ledger, rule="adjudicate", check_share=0, new_class_min=3, key=KEY, now=NOON)

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import KEY, NOON, a_ledger, a_patient, a_queued, a_reading, a_sample, people, reading_draft
+from factories import KEY, NOON, a_historic, a_ledger, a_patient, a_queued, a_sample, named_by_both, people
 
 from ctcml.class_desk import ballots_of
 from ctcml.class_evidence import write_evidence
-from ctcml.ledger import Draft, Ledger
+from ctcml.ledger import Ledger
 from ctcml.requests import append_request
 from ctcml.settlement import settle_readings
 from ctcml.workspace import Workspace
@@ -26,15 +26,7 @@ def ws(tmp_path: Path) -> Workspace:
     """Three people with logins, labelled cells, and a class that two of them proposed."""
     ws = Workspace(tmp_path / "lab")
     a_sample(ws, [*NAMED, *LABELLED])
-    historic = [
-        Draft(kind="historic_label", by="lab", body={"cell_uid": cell, "class_id": "tdev", "source": "x"})
-        for cell in LABELLED
-    ]
-    read = [
-        reading_draft(a_reading(cell, reader, "new:cd45ev"), name="CD45EV")
-        for cell in NAMED
-        for reader in ("anna", "ben")
-    ]
+    historic, read = a_historic(*LABELLED), named_by_both(*NAMED, readers=("anna", "ben"))
     registered = people("anna", "ben", adjudicators=("zoe",))
     queued = a_queued(*NAMED, readers=("anna", "ben"))
     ledger = a_ledger(ws.ledger, a_patient("p1", "train"), *registered, *historic, *queued, *read)
