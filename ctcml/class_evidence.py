@@ -1,6 +1,5 @@
 """What two experts are shown of a proposed class, and what follows when they have decided."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,7 +19,7 @@ from ctcml.ledger import Draft, Event, Ledger
 from ctcml.people import people_of, readers_among
 from ctcml.records import Purpose
 from ctcml.shards import read_overlays
-from ctcml.tables import CLUSTERS, DISCOVERY, EMBEDDING, MANIFEST, atomic_path, read_folder, read_table
+from ctcml.tables import CLUSTERS, DISCOVERY, EMBEDDING, MANIFEST, atomic_path, read_folder, read_table, write_json
 from ctcml.truth import ground_truth, training_cells
 from ctcml.workspace import Workspace
 
@@ -42,9 +41,7 @@ def write_evidence(ws: Workspace) -> list[dict[str, Any]]:
     ballots.sort(key=lambda one: one.status != "open")
     scored = _scored(ws) if ballots else pd.DataFrame()
     found = [_evidence(ws, one, scored) for one in ballots]
-    ws.review.mkdir(exist_ok=True)
-    with atomic_path(ws.proposals) as unfinished:
-        unfinished.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(ws.proposals, found)
     return found
 
 

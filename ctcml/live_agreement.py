@@ -1,6 +1,5 @@
 """How far the readers agree at this moment: from the living ledger, beside the model where there is one."""
 
-import json
 from collections import Counter
 from typing import Any
 
@@ -10,10 +9,10 @@ from ctcml.agreement import agreement_report
 from ctcml.class_registry import aliases_of
 from ctcml.ledger import Ledger
 from ctcml.opinions import opinions_of
-from ctcml.readings import canonical
+from ctcml.readings import UNREADABLE_TO_ALL, canonical
 from ctcml.records import Duty
 from ctcml.settlement import Round
-from ctcml.tables import DISCOVERY, EMBEDDING, MANIFEST, atomic_path, read_folder, read_table
+from ctcml.tables import DISCOVERY, EMBEDDING, MANIFEST, read_folder, read_table, write_json
 from ctcml.workspace import Workspace
 
 
@@ -42,18 +41,15 @@ def write_agreement(ws: Workspace, outcome: Round, *, bootstrap: int, seed: int)
         "waiting": len({one.case for one in outcome.waiting}),
         "contested": sum(one.duty == Duty.ADJUDICATOR for one in outcome.third) + len(outcome.without_third),
         "checks_waiting": sum(one.duty == Duty.CHECK for one in outcome.third),
-        "unreadable": len(outcome.left_out),
+        "unreadable": sum(one.why == UNREADABLE_TO_ALL for one in outcome.left_out),
+        "left_out": len(outcome.left_out),
         "unnamed": outcome.unnamed,
         "proposals": list(outcome.proposals),
         "rejected": kinds["reading_rejected"],
         "disturbed": kinds["reading_disturbed"],
         "historic": kinds["historic_label"],
     }
-    ws.review.mkdir(exist_ok=True)
-    with atomic_path(ws.agreement) as unfinished:
-        unfinished.write_text(
-            json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
+    write_json(ws.agreement, report, allow_nan=False)
     return report
 
 

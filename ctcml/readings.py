@@ -7,6 +7,7 @@ from typing import Literal
 from ctcml.errors import BadInput, ProtocolBreach
 from ctcml.records import NEW_PREFIX, UNREADABLE, Contested, Duty, LeftOut, Purpose, Reading, Settled
 
+UNREADABLE_TO_ALL = "unreadable to the adjudicator"  # why a cell is left out: a third person could not read it either
 BOTH_AGREE, CHECKED, ADJUDICATED = "both readers", "both readers, checked", "adjudicator"
 NO_ALIASES: Mapping[str, str] = {}
 Rule = Literal["adjudicate", "paper"]
@@ -97,7 +98,7 @@ def _judge(
             return LeftOut(cell_uid=cell_uid, occasion=occasion, why="who checked it differs")
         return _settled(first, agreed, CHECKED)
     if third.label == UNREADABLE:
-        return LeftOut(cell_uid=cell_uid, occasion=occasion, why="unreadable to the adjudicator")
+        return LeftOut(cell_uid=cell_uid, occasion=occasion, why=UNREADABLE_TO_ALL)
     return _settled(first, third.label, ADJUDICATED)
 
 

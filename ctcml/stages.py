@@ -13,15 +13,10 @@ from typing import Any
 import pandas as pd
 
 from ctcml import params as sections
-from ctcml.tables import atomic_path
+from ctcml.tables import write_json
 from ctcml.workspace import Workspace
 
 Say = Callable[[str], None]
-
-
-def write_json(path: Path, content: Any) -> None:
-    with atomic_path(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def fresh_folder(folder: Path) -> Path:

@@ -1,10 +1,12 @@
-"""Parquet tables, each with a declared column list that is checked on the way in and out."""
+"""Parquet tables, each with a declared column list that is checked on the way in and out; files that are whole or not there."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -196,6 +198,13 @@ COUNTS: Schema = {
     "tube_high": F32,
     "tube_flip_risk": F32,
 }
+
+
+def write_json(path: Path, content: Any, *, allow_nan: bool = True) -> None:
+    """Write what people may also want to read; whole or not at all. `ValueError` for a NaN that is not allowed."""
+    with atomic_path(path) as unfinished:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=allow_nan)
+        unfinished.write_text(text + "\n", encoding="utf-8")
 
 
 def check(table: pd.DataFrame, schema: Schema, what: str, *, extra_prefix: str | None = None) -> pa.Table:

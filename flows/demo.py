@@ -23,8 +23,7 @@ from ctcml.params import load_params
 from ctcml.people import Person, adding, people_of
 from ctcml.services import Services, stop_recorded
 from ctcml.simulate import simulate_laboratory
-from ctcml.stages import write_json
-from ctcml.tables import CLINICAL, COUNTS, read_table
+from ctcml.tables import CLINICAL, COUNTS, read_table, write_json
 from ctcml.versioning import commit
 from ctcml.workspace import Workspace
 from flows.progress import announce, start_clock

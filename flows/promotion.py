@@ -15,7 +15,8 @@ from ctcml.ledger import Draft, Ledger
 from ctcml.pictures import confusion_plot
 from ctcml.records import Verdict
 from ctcml.registry import download_model, get_alias, log_scorecard, set_alias
-from ctcml.stages import simulated, write_json
+from ctcml.stages import simulated
+from ctcml.tables import write_json
 from ctcml.versioning import commit, track, versions
 from flows.steps import local, now, over_network, run_stages, say, workspace_and_params
 

@@ -25,8 +25,7 @@ from ctcml.errors import BadInput
 from ctcml.params import load_params
 from ctcml.stages import calibrate as calibrate_stage
 from ctcml.stages import count as count_stage
-from ctcml.stages import write_json
-from ctcml.tables import CLINICAL, COUNTS, EMBEDDING, MANIFEST, OPINIONS, TRUTH, read_table, write_table
+from ctcml.tables import CLINICAL, COUNTS, EMBEDDING, MANIFEST, OPINIONS, TRUTH, read_table, write_json, write_table
 from ctcml.workspace import Workspace
 
 CLASSES = ["ctc", "wbc", "other"]
