@@ -4,13 +4,14 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ctcml.agreement import agreement_report
 from ctcml.class_registry import aliases_of
-from ctcml.ledger import Ledger
+from ctcml.ledger import Event, Ledger
 from ctcml.opinions import opinions_of
 from ctcml.readings import UNREADABLE_TO_ALL, canonical
-from ctcml.records import Duty
+from ctcml.records import Duty, Role
 from ctcml.settlement import Round
 from ctcml.tables import DISCOVERY, EMBEDDING, MANIFEST, read_folder, read_table, write_json
 from ctcml.workspace import Workspace
@@ -29,7 +30,8 @@ def write_agreement(ws: Workspace, outcome: Round, *, bootstrap: int, seed: int)
         opinions.assign(label=[canonical(label, aliases) for label in opinions["label"]]),
         settled=settled,
         cluster=_by_cell(ws, "cluster_name"),
-        predicted=_by_cell(ws, "predicted"),
+        # How the model does on sealed patients is for the gate, which counts its looks.
+        predicted=_open_cells(_by_cell(ws, "predicted"), events, patient_of["patient_uid"]),
         classes=[event.body["class_id"] for event in events if event.kind == "class_added"],
         bootstrap=bootstrap,
         rng=np.random.default_rng([seed, 13]),
@@ -51,6 +53,17 @@ def write_agreement(ws: Workspace, outcome: Round, *, bootstrap: int, seed: int)
     }
     write_json(ws.agreement, report, allow_nan=False)
     return report
+
+
+def _open_cells(said: dict[str, str], events: list[Event], patient_of: pd.Series) -> dict[str, str]:
+    """What was said of cells of patients who are not sealed."""
+    closed = {
+        event.body["patient_uid"]
+        for event in events
+        if event.kind == "patient_assigned" and event.body["role"] == Role.SEALED
+    }
+    cells = set(patient_of.index[patient_of.isin(closed)])
+    return {uid: label for uid, label in said.items() if uid not in cells}
 
 
 def _by_cell(ws: Workspace, column: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The ground truth: derived from the ledger and from nothing else."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,15 +8,19 @@ import pandas as pd
 from ctcml.class_registry import classes_of
 from ctcml.errors import ProtocolBreach
 from ctcml.ledger import Event
-from ctcml.records import CellClass, Purpose, Role
+from ctcml.records import NEW_PREFIX, UNREADABLE, CellClass, Purpose, Role
 from ctcml.tables import TRUTH
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth:
-    """Labelled cells (`tables.TRUTH`), the class registry in order of registration, and every patient's set."""
+    """Labelled cells (`tables.TRUTH`), the class registry in order of registration, and every patient's set.
+
+    Labels of sealed patients lie apart: `sealed` goes into the file that only the gate may open.
+    """
 
     cells: pd.DataFrame
+    sealed: pd.DataFrame
     classes: tuple[CellClass, ...]
     roles: dict[str, Role]
     historic_unused: int  # historic labels of steering and sealed patients: not drawn at random, so closed to everybody
@@ -46,11 +50,31 @@ def ground_truth(events: Iterable[Event], manifest: pd.DataFrame) -> GroundTruth
     unused = held_out & (cells["how"] == "historic")
     cells = cells[~unused]
     refuse_mixed_purposes(cells)
+    closed = cells["role"] == Role.SEALED
     return GroundTruth(
-        cells=cells[list(TRUTH)].sort_values(["sample_uid", "cell_uid"], ignore_index=True),
+        cells=_in_order(cells[~closed]),
+        sealed=_in_order(cells[closed]),
         classes=classes_of(events),
         roles=roles,
         historic_unused=int(unused.sum()),
+    )
+
+
+def _in_order(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells[list(TRUTH)].sort_values(["sample_uid", "cell_uid"], ignore_index=True)
+
+
+def without_sealed_labels(opinions: pd.DataFrame, roles: Mapping[str, Role]) -> pd.DataFrame:
+    """Readings (`tables.OPINIONS`) in which those of sealed patients say only which of a cell's readings are alike.
+
+    That is enough to tell how often two readers differ; what they called the cell is for the gate.
+    """
+    closed = opinions["patient_uid"].map(roles).eq(Role.SEALED) & opinions["label"].ne(UNREADABLE)
+    said = opinions["label"].str.removeprefix(NEW_PREFIX)
+    number = said[closed].groupby(opinions["cell_uid"]).transform(lambda labels: pd.factorize(labels)[0])
+    alike = "sealed_" + number.astype(int).astype(str)
+    return opinions.assign(
+        label=opinions["label"].where(~closed, alike), reasons=opinions["reasons"].where(~closed, "")
     )
 
 
@@ -73,5 +97,7 @@ def training_cells(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def evaluation_cells(cells: pd.DataFrame, role: Role) -> pd.DataFrame:
-    """The rows of the evaluation arm of one set."""
+    """The rows of the evaluation arm of steering patients; `ProtocolBreach` for those of sealed ones."""
+    if role == Role.SEALED:
+        raise ProtocolBreach("the labels of sealed patients are for the gate alone; judge on steering patients")
     return cells[(cells["purpose"] == Purpose.EVALUATION) & (cells["role"] == role)]

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from factories import a_ledger, a_manifest, a_patient
 
 from ctcml.errors import ProtocolBreach
 from ctcml.ledger import Draft
 from ctcml.records import Role
-from ctcml.truth import evaluation_cells, ground_truth, training_cells
+from ctcml.truth import evaluation_cells, ground_truth, training_cells, without_sealed_labels
 
 MANIFEST = a_manifest({"c1": "p1", "c2": "p1", "c3": "p2", "c4": "p3"})
 PEOPLE = (a_patient("p1", "train"), a_patient("p2", "sealed"), a_patient("p3", "steering"))
@@ -52,12 +53,24 @@ def test_an_evaluation_label_of_a_training_patient_stops_everything(tmp_path: Pa
         labels(tmp_path, settled("c1", "ctc", purpose="evaluation"))
 
 
-def test_trainer_and_gate_see_disjoint_cells(tmp_path: Path) -> None:
+def test_trainer_steering_and_gate_see_disjoint_cells(tmp_path: Path) -> None:
     drafts = [settled("c1", "ctc"), settled("c3", "ctc", "evaluation"), settled("c4", "wbc", "evaluation")]
-    cells = ground_truth(a_ledger(tmp_path / "l.jsonl", *PEOPLE, *drafts).events(), MANIFEST).cells
-    assert training_cells(cells)["cell_uid"].tolist() == ["c1"]
-    assert evaluation_cells(cells, Role.SEALED)["cell_uid"].tolist() == ["c3"]
-    assert evaluation_cells(cells, Role.STEERING)["cell_uid"].tolist() == ["c4"]
+    truth = ground_truth(a_ledger(tmp_path / "l.jsonl", *PEOPLE, *drafts).events(), MANIFEST)
+    assert training_cells(truth.cells)["cell_uid"].tolist() == ["c1"]
+    assert evaluation_cells(truth.cells, Role.STEERING)["cell_uid"].tolist() == ["c4"]
+    assert truth.sealed["cell_uid"].tolist() == ["c3"]
+    assert sorted(truth.cells["cell_uid"]) == ["c1", "c4"]
+    with pytest.raises(ProtocolBreach, match="for the gate alone"):
+        evaluation_cells(truth.cells, Role.SEALED)
+
+
+def test_readings_of_sealed_patients_are_alike_or_not_and_have_no_name() -> None:
+    said = [("c3", "p2", "ctc"), ("c3", "p2", "new:ctc"), ("c3", "p2", "unreadable"), ("c4", "p3", "wbc")]
+    opinions = pd.DataFrame(said, columns=["cell_uid", "patient_uid", "label"]).assign(reasons="debris")
+    told = without_sealed_labels(opinions, {"p2": Role.SEALED, "p3": Role.STEERING})
+    assert told["label"].tolist() == ["sealed_0", "sealed_0", "unreadable", "wbc"]
+    assert told["reasons"].tolist() == ["", "", "debris", "debris"]
+    assert without_sealed_labels(opinions.iloc[:0], {}).empty
 
 
 def test_classes_keep_the_order_in_which_they_were_added(tmp_path: Path) -> None:
