@@ -12,20 +12,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ctcml.clinical import COVARIATE
+from ctcml.agreement import exact_agreement
+from ctcml.calibration import reading_error
 from ctcml.embed import load_scorer, score
 from ctcml.mistakes import find_mistakes, judged_cells, mistakes_by_cancer_type, mistakes_by_probability
-from ctcml.pictures import confusion_plot, gallery, mistakes_plot
-from ctcml.promotion import Predictions
-from ctcml.records import Role
-from ctcml.scorecard import score_card
+from ctcml.pictures import gallery, mistakes_plot
+from ctcml.records import Purpose, Role
+from ctcml.reliability import fitted_temperature
+from ctcml.requirements import Predictions
+from ctcml.scorecard import full_scorecard
+from ctcml.scorecard_page import write_page
 from ctcml.shards import read_inputs, read_overlays
-from ctcml.tables import CLINICAL, MISTAKES, TRUTH, read_table, write_table
+from ctcml.subgroups import describe
+from ctcml.tables import MISTAKES, OPINIONS, TRUTH, read_table, write_table
 from ctcml.truth import evaluation_cells
 from ctcml.workspace import Workspace
 
 TILES = 96  # thumbnails on one gallery at the most, so that it can still be looked at
 COLUMNS = 8
+JUDGED_ON = "steering patients, cells drawn at random"
 NOTHING_SETTLED = (
     "no cell of a steering patient is settled yet; let the readers finish the evaluation arm, then run again"
 )
@@ -36,13 +41,17 @@ def evaluate_candidate(
     pictures: Path,
     *,
     thresholds: Sequence[float],
+    temperature_sd: float,
+    readers_differ: float,
+    readers_differ_cells: float,
     bootstrap: int,
     seed: int,
     simulated: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Score the candidate, write its mistakes (`tables.MISTAKES`) and their pictures; returns the report, fit for JSON.
+    """Score the candidate, write its score card as a page, its mistakes (`tables.MISTAKES`) and pictures; returns the report, fit for JSON.
 
+    The temperature is fitted to the very cells on which it is then judged: one number, with a prior as in `calibration`.
     `pictures` is an empty folder; a kind of mistake that was not made gets no gallery. Before any steering cell is
     settled the score card is None, the note says what to do, and there is no picture.
     """
@@ -59,21 +68,35 @@ def evaluate_candidate(
         write_table(pd.DataFrame(columns=list(MISTAKES)), MISTAKES, ws.mistakes)
         say(NOTHING_SETTLED)
         return report | {"note": NOTHING_SETTLED, "scorecard": None, "by_cancer_type": [], "by_probability": []}
+    cells = describe(ws, cells)
     said = predictions(ws, ws.candidate, cells)
-    card = score_card(
-        cells["class_id"].to_numpy(),
+    readers = read_table(ws.opinions, OPINIONS)
+    same, read_twice = exact_agreement(readers, Purpose.EVALUATION)
+    temperature = fitted_temperature(
         said.probabilities,
         said.classes,
-        cells["patient_uid"].to_numpy(),
+        cells["class_id"].to_numpy(),
+        prior_sd=temperature_sd,
+        reading_error=reading_error(
+            None if same is None else 1 - same, read_twice, prior=readers_differ, prior_cells=readers_differ_cells
+        ),
+    )
+    card = full_scorecard(
+        cells,
+        said.probabilities,
+        said.classes,
+        temperature=temperature,
+        thresholds=thresholds,
         bootstrap=bootstrap,
         rng=np.random.default_rng([seed, 9]),
+        readers=readers,
     )
-    judged = judged_cells(cells, _cancer_types(ws, cells), said.probabilities, said.classes)
+    judged = judged_cells(cells, list(cells["cancer_type"]), said.probabilities, said.classes)
     by_type = mistakes_by_cancer_type(
         judged, thresholds=thresholds, bootstrap=bootstrap, rng=np.random.default_rng([seed, 10])
     )
     report |= {
-        "scorecard": card.to_dict(),
+        "scorecard": card | {"judged_on": JUDGED_ON, "simulated": simulated},
         "by_cancer_type": [asdict(one) for one in by_type],
         "by_probability": [asdict(one) for one in mistakes_by_probability(judged)],
     }
@@ -82,7 +105,7 @@ def evaluate_candidate(
     _draw(ws, report, mistakes, pictures)
     missed, false = by_type[-1].missed, by_type[-1].false
     say(
-        f"{card.n} settled cells of {card.patients} steering patients: {card.accuracy.value:.1%} right, "
+        f"{card['n']} settled cells of {card['patients']} steering patients: {card['accuracy']['value']:.1%} right, "
         f"{missed.mistakes} of {missed.cells} CTCs missed, {false.mistakes} of {false.cells} other cells called CTC"
     )
     return report
@@ -100,21 +123,10 @@ def predictions(ws: Workspace, folder: Path, cells: pd.DataFrame) -> Predictions
     return Predictions(classes=tuple(about["classes"]), probabilities=score(scorer, images[order]).probabilities)
 
 
-def _cancer_types(ws: Workspace, cells: pd.DataFrame) -> list[str]:
-    """The cancer type of each cell's sample; benign samples, cell lines and controls stand apart, as in the paper."""
-    samples = read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE)
-    name_of = {
-        one.sample_uid: one.cancer_type
-        if one.sample_kind == "patient"
-        else f"{one.sample_kind.replace('_', ' ')} {one.cancer_type}"
-        for one in samples.itertuples()
-    }
-    return [name_of[uid] for uid in cells["sample_uid"]]
-
-
 def _draw(ws: Workspace, report: dict[str, Any], mistakes: pd.DataFrame, pictures: Path) -> None:
     title, stamp = "Candidate on steering patients", report["simulated"]
-    confusion_plot(report["scorecard"], pictures / "confusion.png", simulated=stamp, title=title)
+    about = {"Model": f"weights {report['weights_sha256'][:12]}", "Cells": JUDGED_ON}
+    write_page(report["scorecard"], pictures, title=title, simulated=stamp, about=about)
     mistakes_plot(report, pictures / "mistakes.png", simulated=stamp, title=f"{title}: missed and false CTCs")
     for kind, of_kind in mistakes.groupby("kind"):
         _show(ws, of_kind, str(kind), pictures / f"{kind}-ctc.png", simulated=stamp)

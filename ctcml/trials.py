@@ -47,7 +47,7 @@ FIGURES = ("accuracy", "balanced_accuracy", "ctc_sensitivity", "ctc_specificity"
 # Modules that decide the result of a trial: when one changes, trials that are done are done again.
 CODE = (
     "augment", "cells_in_silico", "devices", "drawn_cells", "frames_in_silico", "images", "instruments_in_silico", "loss", "model",
-    "optimizers", "scorecard", "steps", "train", "trials",
+    "optimizers", "scorecard", "steps", "tallies", "train", "trials",
 )  # fmt: skip
 
 Say = Callable[[str], None]

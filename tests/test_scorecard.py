@@ -1,12 +1,21 @@
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision_score, recall_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    precision_score,
+    recall_score,
+)
 
 from ctcml.errors import BadInput
-from ctcml.scorecard import Scorecard, score_card
+from ctcml.scorecard import Scorecard, full_scorecard, score_card
+from ctcml.tables import OPINIONS
 
 CLASSES = ["ctc", "tdev", "wbc"]
 
@@ -124,3 +133,107 @@ def test_what_cannot_be_scored_is_refused_in_one_line(truth: list[str], probabil
             bootstrap=10,
             rng=np.random.default_rng(0),
         )
+
+
+def full(
+    truth: list[str],
+    predicted: list[str],
+    *,
+    classes: Sequence[str] = CLASSES,
+    patients: Sequence[str] | None = None,
+    readers: pd.DataFrame | None = None,
+) -> dict[str, Any]:
+    """The whole card, as it comes back from its file."""
+    number = range(len(truth))
+    described = pd.DataFrame(
+        {
+            "cell_uid": [f"c{at}" for at in number],
+            "patient_uid": list(patients or [f"p{at % 10}" for at in number]),
+            "class_id": truth,
+            "cancer_type": [("breast", "lung")[at % 2] for at in number],
+            "instrument": "CellTracks 1",
+            "cluster": [f"appearance {1 + at % 3:02}" for at in number],
+        }
+    )
+    probabilities = np.array([[0.8 if name == call else 0.1 for name in classes] for call in predicted])
+    found = full_scorecard(
+        described, probabilities, classes, temperature=1.5, thresholds=(0.5, 0.75, 0.9), bootstrap=100,
+        rng=np.random.default_rng(0), readers=readers,
+    )  # fmt: skip
+    read_back: dict[str, Any] = json.loads(json.dumps(found, allow_nan=False))
+    return read_back
+
+
+def said_by(reader: str, labels: Sequence[str]) -> pd.DataFrame:
+    rows = [
+        (f"c{at}", f"p{at % 10}", "evaluation", "round-1", reader, "reader", label, "", "", 2.0, "2026-03-02T12:00:00+00:00", False)
+        for at, label in enumerate(labels)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(OPINIONS))
+
+
+def test_the_whole_card_holds_the_figures_of_the_short_one_and_says_everything_else_with_intervals() -> None:
+    truth, predicted = mixed()
+    whole = full(truth, predicted)
+    short = json.loads(json.dumps(card(truth, predicted).to_dict()))
+    assert {name: whole[name]["value"] for name in ("accuracy", "ctc_sensitivity")} == {
+        name: short[name]["value"] for name in ("accuracy", "ctc_sensitivity")
+    }
+    assert whole["confusion"] == short["confusion"]
+    assert {name: [one["cells"] for one in whole["by"][name]] for name in whole["by"]} == {
+        "cancer_type": [200, 200], "instrument": [400], "cluster": [134, 133, 133],
+    }  # fmt: skip
+    lowest = min(whole["by"]["cluster"], key=lambda one: one["macro_f1"]["value"])
+    assert whole["worst_cluster"]["name"] == lowest["name"]
+    assert [one["threshold"] for one in whole["thresholds"]] == [0.5, 0.75, 0.9]
+    assert [one["cells"] for one in whole["thresholds"]] == [400, 400, 0]
+    assert whole["thresholds"][2]["sensitivity"]["value"] == 0  # a CTC below the threshold is lost
+    assert whole["thresholds"][2]["precision"]["value"] is None
+    assert whole["calibration"]["temperature"] == 1.5
+    intervals = [whole["calibration"]["ece_before"], whole["kappa"]["model"]["kappa"], whole["count_error"]["share"]]
+    for figure in intervals:
+        assert figure["low"] < figure["value"] < figure["high"]
+
+
+def test_the_kappa_of_the_model_is_that_of_scikit_learn_and_stands_beside_that_of_the_readers() -> None:
+    truth, predicted = mixed(200)
+    rng = np.random.default_rng(5)
+    wavering = np.where(rng.random(200) < 0.96, truth, rng.choice(CLASSES, 200)).tolist()
+    kappa = full(truth, predicted, readers=pd.concat([said_by("anna", truth), said_by("ben", wavering)]))["kappa"]
+    assert kappa["model"]["kappa"]["value"] == pytest.approx(cohen_kappa_score(truth, predicted))
+    assert kappa["readers"]["kappa"]["value"] == pytest.approx(cohen_kappa_score(truth, wavering))
+    assert kappa["model_as_reader"]["n"] == 200
+    assert kappa["model_as_reader"]["difference"]["kappa"]["high"] < 0  # this model is worse than either reader
+    assert full(truth, predicted)["kappa"]["readers"] is None
+
+
+def test_readings_for_training_and_of_other_cells_do_not_count_as_the_readers_of_these() -> None:
+    truth, predicted = mixed(50)
+    others = pd.concat([said_by("anna", truth), said_by("ben", truth)]).assign(purpose="training")
+    elsewhere = pd.concat([said_by("anna", truth), said_by("ben", truth)]).assign(cell_uid="elsewhere")
+    for readers in (others, elsewhere):
+        assert full(truth, predicted, readers=readers)["kappa"]["readers"]["n"] == 0
+
+
+def test_ctcs_are_counted_patient_by_patient_so_errors_of_two_patients_do_not_cancel() -> None:
+    truth = ["ctc"] * 6 + ["wbc"] * 6
+    predicted = ["ctc"] * 3 + ["wbc"] * 3 + ["ctc"] * 3 + ["wbc"] * 3
+    errors = full(truth, predicted, patients=["p1"] * 6 + ["p2"] * 6)["count_error"]
+    assert (errors["called"], errors["settled"]) == (6, 6)
+    assert errors["share"]["value"] == 1
+    assert errors["mean_cells"]["value"] == 3
+    assert errors["patients"] == [[0, 3], [6, 3]]  # settled and called; no patient is named
+    assert full(truth, truth, patients=["p1"] * 6 + ["p2"] * 6)["count_error"]["share"]["value"] == 0
+
+
+def test_of_few_cells_no_cluster_is_called_the_worst_and_a_note_says_so() -> None:
+    found = full(["ctc", "wbc", "tdev"] * 5, ["ctc", "wbc", "wbc"] * 5)
+    assert found["worst_cluster"] is None
+    assert "no cluster has 20 settled cells" in found["notes"][-1]
+
+
+def test_a_set_without_a_ctc_and_a_class_that_the_model_lacks_still_have_a_card() -> None:
+    found = full(["wbc", "cd45ev"] * 30, ["wbc", "wbc"] * 30, classes=["tdev", "wbc"])
+    assert found["count_error"]["share"]["value"] is None
+    assert found["ctc_sensitivity"]["value"] is None
+    assert found["by"]["cancer_type"][1]["macro_f1"]["value"] == 0  # all of these are of the class it does not know
