@@ -99,6 +99,21 @@ def bench_score_command(thumbnails: int, seed: int, folder: Path | None) -> None
     _tell(bench_score, folder, thumbnails=thumbnails, seed=seed)
 
 
+@bench.command("recount")
+@click.option("--thumbnails", default=60_000, show_default=True, type=click.IntRange(400), help="200 a sample.")
+@click.option("--seed", default=11, show_default=True, help="Seed of the simulated cells.")
+@click.option("--plain/--no-plain", default=True, show_default=True, help="Also the plain way, in one process.")
+@folder_option
+def bench_recount_command(thumbnails: int, seed: int, plain: bool, folder: Path | None) -> None:
+    """A whole archive counted again in processes, then on Dask with two workers beside one, and the plain way.
+
+    Example: ctcml bench recount --thumbnails 4000
+    """
+    from ctcml.bench_recount import bench_recount
+
+    _tell(bench_recount, folder, thumbnails=thumbnails, seed=seed, plain=plain)
+
+
 @bench.command("train")
 @click.option("--images", default=3000, show_default=True, type=click.IntRange(100), help="Simulated thumbnails.")
 @click.option("--seed", default=5, show_default=True, help="Seed of the simulated cells.")

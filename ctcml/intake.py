@@ -1,15 +1,12 @@
 """Intake: from what a laboratory has on disk to packed, pseudonymised thumbnails; nothing is lost and nothing is doubled."""
 
 import os
-import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
-from multiprocessing import get_context
-from multiprocessing.context import BaseContext
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +14,7 @@ import pandas as pd
 from ctcml.cartridges import Cartridge
 from ctcml.clinical import COVARIATE, read_clinical
 from ctcml.errors import BadInput, BrokenRecord
+from ctcml.executor import Executor, cores, open_executor
 from ctcml.historic import HistoricLabel, read_historic, record_historic
 from ctcml.identity import pseudonym
 from ctcml.ledger import Draft, Ledger, withdrawn_patients
@@ -78,13 +76,15 @@ def take_in(
     page_order: tuple[str, ...] = PLANES,
     verify: bool = False,
     workers: int | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Taken:
     """Pack what is new below `export` into shards and manifests, and record patients and labels from before.
 
     `block` holds patients per block for train, steering and sealed; patients who have withdrawn are refused. A sample
     whose files have the names, sizes and times of last time is not read again, unless `verify`. A killed intake is
-    finished by the next one. Raises `BadInput` before anything is written when the export or a table as a whole cannot be used, and
+    finished by the next one. Without an `executor` samples go to processes of this machine, one a core or `workers`; cartridges
+    are always read by those. Raises `BadInput` before anything is written when the export or a table as a whole cannot be used, and
     `ServiceDown` while another intake is at work.
     """
     checked_page_order(page_order)
@@ -123,7 +123,7 @@ def take_in(
         _write_clinical(table, ws)
         patients = _assign(table, ledger, block=block, seed=seed, now=now)
         packed = []
-        for done, one in enumerate(_pack_all(jobs, workers or os.cpu_count() or 1), start=1):
+        for done, one in enumerate(_pack_all(jobs, workers or cores(), executor), start=1):
             packed.append(one)
             if not one.labels:  # those with labels wait until the ledger has them
                 write_receipt(one, ws)
@@ -157,8 +157,8 @@ def verify_data(ws: Workspace, *, workers: int | None = None, progress: Progress
     cells = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "sample_uid"])
     samples = sorted(cells["sample_uid"].unique())
     wrong: list[str] = []
-    with ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=_start_method()) as pool:
-        for done, found in enumerate(pool.map(verify_sample, [ws] * len(samples), samples, chunksize=8), start=1):
+    with open_executor(kind="here" if workers == 1 else "processes", workers=workers or 0) as executor:
+        for done, found in enumerate(executor.stream(partial(verify_sample, ws), samples), start=1):
             wrong += found
             if progress:
                 progress(done, len(samples))
@@ -197,22 +197,16 @@ def _usable(
     return usable, refused
 
 
-def _pack_all(jobs: Sequence[PackingJob], workers: int) -> Iterator[PackedSample]:
-    """Take in samples side by side; a cartridge is large enough to have all processes to itself."""
+def _pack_all(jobs: Sequence[PackingJob], workers: int, executor: Executor | None) -> Iterator[PackedSample]:
+    """Take in samples side by side, in their order; a cartridge is large enough to have all processes to itself."""
     alone = [replace(job, workers=workers) for job in jobs if isinstance(job.source, Cartridge)]
     together = [job for job in jobs if not isinstance(job.source, Cartridge)]
     if workers == 1 or len(together) <= FEW_SAMPLES:
         yield from map(pack_sample, together)
     else:
-        with ProcessPoolExecutor(workers, mp_context=_start_method()) as pool:
-            yield from pool.map(pack_sample, together, chunksize=2)
+        with nullcontext(executor) if executor else open_executor(kind="processes", workers=workers) as hands:
+            yield from hands.stream(pack_sample, together)
     yield from map(pack_sample, alone)
-
-
-def _start_method() -> BaseContext:
-    """Fork where no other thread could hold a lock, as at the command line: it spares each process 1.5 s of imports."""
-    alone = sys.platform == "linux" and threading.active_count() == 1
-    return get_context("fork" if alone else "spawn")
 
 
 def _write_clinical(table: pd.DataFrame, ws: Workspace) -> None:

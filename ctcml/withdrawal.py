@@ -25,7 +25,7 @@ from ctcml.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """What a workspace holds of one patient; `files` are shards, features, manifests and receipts, in the order they go."""
+    """What a workspace holds of one patient; `files` are shards, features, receipts, kept embeddings and manifests, in the order they go."""
 
     patient_uid: str
     samples: tuple[str, ...]
@@ -59,7 +59,7 @@ def find_held(ws: Workspace, patient_uid: str, *, key: bytes) -> Held:
     files = [
         file
         for sample in sorted(samples)
-        for folder in (ws.shards, ws.given_features, ws.receipts, ws.manifest)
+        for folder in (ws.shards, ws.given_features, ws.receipts, *sorted(ws.kept_embeddings.glob("*/")), ws.manifest)
         # The second pattern finds what a killed intake left unfinished.
         for pattern in (f"{sample}*", f".{sample}*")
         for file in sorted(folder.glob(pattern))
