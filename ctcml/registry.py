@@ -24,14 +24,20 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 
-from ctcml import mlflow_model
+from ctcml import artefacts, mlflow_model
 from ctcml.embed import load_scorer
 from ctcml.environment import environment_lock
 from ctcml.errors import BadInput, BrokenRecord, ServiceDown
 
 MODEL = "ctc"
 EXPERIMENT = "ctcml"
-KEPT = {".safetensors", ".json", ".npz", ".png"}  # what a model's folder may hold; anything else stays where it is
+KEPT = {
+    ".safetensors",
+    ".json",
+    ".npz",
+    ".png",
+    ".html",
+}  # what a model's folder may hold; anything else stays where it is
 # A black image: a thumbnail here would be a patient's pixels in a place that a withdrawal does not tell of, as it does of
 # the pictures of reconstructions.
 EXAMPLE = np.zeros((1, 80, 80, 3), dtype=np.uint8)
@@ -42,6 +48,7 @@ OURS = {
     "mlflow.source.git.branch": "",
     "mlflow.source.git.repoURL": "",
 }
+SEALED = "artefacts_sha256"  # the tag of a version that seals all its files
 ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # the second is what a missing alias gives
 
 
@@ -60,7 +67,7 @@ def log_training(
     One run with a nested run for each beta phase. `cells` are the labels that it learnt from (`truth.training_cells`),
     `data_md5` is DVC's hash of `data/`. The environment lock is that of this process. Weights that are registered
     already give their version again. `beside` names files and folders that other stages made of this very model: they
-    are kept with it and come back below its folder under these names. Points this process's MLflow to `tracking_uri`.
+    are kept with it and come back below its folder under these names; one named `scorecard.json` goes into its model card. Points this process's MLflow to `tracking_uri`.
     Raises `BrokenRecord` when the model is not whole, `cells` are not what its card tells of, or one of `beside` is not
     there.
     """
@@ -126,7 +133,7 @@ def tag_version(tracking_uri: str, version: str, key: str, value: str) -> None:
 def download_model(tracking_uri: str, version: str, folder: Path) -> Path:
     """Fetch a registered model's files into `folder`, which must not exist; returns `folder`.
 
-    Raises `BrokenRecord` unless the weights are those of the model's card and of the registry's own tag.
+    Raises `BrokenRecord` unless every file is the one that was registered.
     """
     if folder.exists():
         raise BadInput(f"{folder}: expected a folder that is not there yet; name another")
@@ -135,7 +142,8 @@ def download_model(tracking_uri: str, version: str, folder: Path) -> Path:
         _speaking_to(tracking_uri) as client,
         tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as aside,
     ):
-        registered = _model_version(client, version).tags.get("weights_sha256")
+        tags = _model_version(client, version).tags
+        registered = tags.get("weights_sha256")
         source = f"models:/{MODEL}/{version}/data/model"
         fetched = Path(mlflow.artifacts.download_artifacts(source, dst_path=aside, tracking_uri=tracking_uri))
         _, weights = _card(fetched)
@@ -144,6 +152,7 @@ def download_model(tracking_uri: str, version: str, folder: Path) -> Path:
                 f"model version {version}: its weights have SHA-256 {weights[:12]}, "
                 f"not {str(registered)[:12]} as registered; restore MLflow's artifacts from the backup"
             )
+        artefacts.require_whole(fetched, registered=tags.get(SEALED))
         fetched.rename(folder)
     return folder
 
@@ -265,6 +274,8 @@ def _register(
             if file.suffix in KEPT:
                 (model / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, model / name)
+        tags = tags | {SEALED: _completed(model, tags)}
+        text = (model / artefacts.CARD).read_text(encoding="utf-8")
         # By the loader's name and not from a file of code: MLflow would store the path of that file.
         logged = mlflow.pyfunc.log_model(
             name=MODEL,
@@ -279,9 +290,19 @@ def _register(
         client.create_registered_model(MODEL)
     # With its tags in one call: a version without the hash that a second call looks for never exists.
     made = client.create_model_version(
-        MODEL, logged.model_uri, run_id=logged.run_id, tags=tags, model_id=logged.model_id
+        MODEL, logged.model_uri, run_id=logged.run_id, tags=tags, model_id=logged.model_id, description=text
     )
     return str(made.version)
+
+
+def _completed(model: Path, tags: Mapping[str, str]) -> str:
+    report = model / "scorecard.json"
+    return artefacts.complete(
+        model,
+        scorecard=json.loads(report.read_text(encoding="utf-8"))["scorecard"] if report.exists() else None,
+        data_version=tags["data_version"],
+        code_commit=tags["code_commit"],
+    )
 
 
 def _version_of(client: MlflowClient, weights: str) -> str | None:

@@ -20,7 +20,7 @@ import torch
 from mlflow.tracking import MlflowClient
 from packaging.requirements import Requirement
 
-from ctcml import registry
+from ctcml import artefacts, registry
 from ctcml.embed import load_scorer, score
 from ctcml.environment import environment_lock
 from ctcml.errors import BadInput, BrokenRecord, ServiceDown
@@ -30,6 +30,7 @@ from ctcml.services import Services, free_port
 
 CLASSES = ["ctc", "tdev", "wbc"]
 LEARNT = {"ctc": 3, "tdev": 2, "wbc": 2}
+COMPLETED = {artefacts.ONNX, artefacts.INPUT, artefacts.CARD, artefacts.SEALS}  # what a registered version has besides
 DATA_MD5 = "0123456789abcdef0123456789abcdef.dir"
 COLLAPSED = "phase 1 (beta 0): the reconstruction collapsed"
 
@@ -262,7 +263,9 @@ def test_a_registered_model_comes_back_file_for_file(uri: str, folder: Path, ver
     fetched = registry.download_model(uri, version, tmp_path / "deeper" / "champion")
     assert fetched == tmp_path / "deeper" / "champion"
     wanted = {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix != ".pickle"}
-    assert {file.name: file.read_bytes() for file in fetched.iterdir()} == wanted
+    came = {file.name: file.read_bytes() for file in fetched.iterdir()}
+    assert came.keys() == wanted.keys() | COMPLETED
+    assert {name: came[name] for name in wanted} == wanted
     assert [file.name for file in fetched.parent.iterdir()] == ["champion"]
 
 
@@ -278,7 +281,7 @@ def test_what_other_stages_made_of_a_model_is_kept_beside_it_and_comes_back_with
     came = {str(file.relative_to(fetched)) for file in fetched.rglob("*") if file.is_file()}
     assert came == {
         "weights.safetensors", "model.json", "history.json", "learning.png", "reconstructions-beta-10.png",
-        "chart/deep/tsne.npz", "chart/reducer.json", "replay.json",
+        "chart/deep/tsne.npz", "chart/reducer.json", "replay.json", *COMPLETED,
     }  # fmt: skip
     assert (fetched / "chart/deep/tsne.npz").read_bytes() == (chart / "deep" / "tsne.npz").read_bytes()
     assert (fetched / "replay.json").read_text() == "[1, 2]"
@@ -299,7 +302,18 @@ def test_nothing_in_a_registered_model_is_pickled(uri: str, version: str, tmp_pa
         mlflow.artifacts.download_artifacts(f"models:/ctc/{version}", dst_path=str(tmp_path), tracking_uri=uri)
     )
     files = [file for file in whole.rglob("*") if file.is_file()]
-    assert {file.suffix for file in files} <= {".safetensors", ".json", ".png", ".py", ".yaml", ".yml", ".txt", ""}
+    assert {file.suffix for file in files} <= {
+        ".safetensors",
+        ".json",
+        ".png",
+        ".py",
+        ".yaml",
+        ".yml",
+        ".txt",
+        ".onnx",
+        ".md",
+        "",
+    }
     assert not [file for file in files if file.read_bytes()[:2] == b"\x80\x04"]
 
 
@@ -386,6 +400,22 @@ def test_weights_that_were_exchanged_in_the_store_are_not_handed_out(uri: str, v
     with pytest.raises(BrokenRecord, match="not 000000000000 as registered"):
         registry.download_model(uri, fetched, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_any_file_that_was_changed_in_the_store_is_named_and_the_model_neither_handed_out_nor_loaded(
+    uri: str, home: Path, tmp_path: Path
+) -> None:
+    version = register(uri, model_folder(tmp_path / "changed", seed=12))
+    client = MlflowClient(uri)
+    assert client.get_model_version(registry.MODEL, version).description.startswith("#")  # its card, for people
+    model = str(client.get_model_version(registry.MODEL, version).source).removeprefix("models:/")
+    (history,) = (file for file in home.rglob("history.json") if model in file.parts)
+    history.write_text(history.read_text() + " ")
+    with pytest.raises(BrokenRecord, match=r"model/history\.json: SHA-256"):
+        registry.download_model(uri, version, tmp_path / "model")
+    mlflow.set_tracking_uri(uri)
+    with pytest.raises(BrokenRecord, match=r"history\.json: SHA-256"):
+        mlflow.pyfunc.load_model(f"models:/ctc/{version}")
 
 
 def test_a_candidate_whose_card_tells_of_other_weights_is_not_registered(uri: str, tmp_path: Path) -> None:
