@@ -1,9 +1,8 @@
-"""Figures of the model, its latent space and its readers: coordinates and colours only, no statistics."""
+"""Figures of the latent space, the training and the readers: coordinates and colours only, no statistics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -117,21 +116,6 @@ def learning_chart(
     )
 
 
-def comparison_chart(
-    before: Mapping[str, tuple[float, float, float]] | None,
-    after: Mapping[str, tuple[float, float, float]],
-    *,
-    simulated: bool,
-) -> go.Figure:
-    """Figures of champion and challenger one beside the other, each (value, low, high)."""
-    figure = go.Figure()
-    if before:
-        figure.add_trace(_whiskers(before, list(after), "champion", GREY, "circle-open", 0.18, ".1%"))
-    figure.add_trace(_whiskers(after, list(after), "challenger", BLUE, "diamond", -0.18, ".1%"))
-    figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", zeroline=False)
-    return _in_rows(figure, list(after), simulated=simulated).update_layout(margin={"l": 170})
-
-
 def agreement_chart(
     figures: Mapping[str, Mapping[str, tuple[float, float, float]]], *, simulated: bool, places: int = 170
 ) -> go.Figure:
@@ -143,10 +127,10 @@ def agreement_chart(
     ):
         shown = {label: one[key] for label, one in figures.items() if key in one}
         if shown:
-            figure.add_trace(_whiskers(shown, list(figures), name, colour, symbol, shift, ".2f"))
+            figure.add_trace(whiskers(shown, list(figures), name, colour, symbol, shift, ".2f"))
     lows = [low for one in figures.values() for _, low, _ in one.values()]
     figure.update_xaxes(range=[min([-0.03, *lows]) - 0.02, 1.03], zeroline=True, zerolinecolor=GREY, tickformat=".1f")
-    return _in_rows(figure, list(figures), simulated=simulated).update_layout(margin={"l": places})
+    return in_rows(figure, list(figures), simulated=simulated).update_layout(margin={"l": places})
 
 
 def agreement_over_time(
@@ -189,7 +173,7 @@ def agreement_over_time(
             mode="markers",
             name="this occasion",
             marker={"size": 10, "color": VERMILION},
-            error_y=_error_bars(list(own.values())),
+            error_y=error_bars(list(own.values())),
             text=[occasions[place] for place in own],
             hovertemplate="%{text}: κ %{y:.2f}<extra></extra>",
         )
@@ -206,7 +190,7 @@ def agreement_over_time(
     return dressed(figure, height=340, simulated=simulated)
 
 
-def _whiskers(
+def whiskers(
     scores: Mapping[str, tuple[float, float, float]],
     rows: Sequence[str],
     name: str,
@@ -223,13 +207,14 @@ def _whiskers(
         mode="markers",
         name=name,
         marker={"size": 10, "color": colour, "symbol": symbol},
-        error_x=_error_bars(list(shown.values())),
+        error_x=error_bars(list(shown.values())),
         text=list(shown),
         hovertemplate="%{text}: %{x:" + told + "}<extra>" + name + "</extra>",
     )
 
 
-def _error_bars(scores: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+def error_bars(scores: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+    """Whiskers for (value, low, high), as Plotly wants them."""
     return {
         "type": "data",
         "symmetric": False,
@@ -240,39 +225,12 @@ def _error_bars(scores: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
     }
 
 
-def _in_rows(figure: go.Figure, rows: Sequence[str], *, simulated: bool) -> go.Figure:
+def in_rows(figure: go.Figure, rows: Sequence[str], *, simulated: bool) -> go.Figure:
+    """Names the rows of a figure, the first on top."""
     figure.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=list(rows)[::-1], zeroline=False, range=[-0.6, len(rows) - 0.4]
     )
     return dressed(figure, height=90 + 46 * len(rows), simulated=simulated)
-
-
-def confusion_chart(
-    matrix: Sequence[Sequence[int]], rows: Sequence[str], columns: Sequence[str], *, simulated: bool
-) -> go.Figure:
-    """Numbers of cells by true class (rows) and predicted class (columns); the shade is the share of the row."""
-    cells = np.asarray(matrix, dtype=float)
-    shade = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
-    figure = go.Figure(
-        go.Heatmap(
-            z=shade,
-            x=list(columns),
-            y=list(rows),
-            text=cells.astype(int),
-            texttemplate="%{text}",
-            colorscale="Blues",
-            zmin=0,
-            zmax=1,
-            showscale=False,
-            hovertemplate="true %{y}, predicted %{x}: %{text}<extra></extra>",
-            xgap=2,
-            ygap=2,
-        )
-    )
-    figure.update_yaxes(autorange="reversed", title="Settled by readers")
-    figure.update_xaxes(title="Predicted", side="bottom")
-    dressed(figure, height=130 + 46 * len(rows), simulated=simulated)
-    return figure.update_layout(margin={"l": 120})
 
 
 def bars(

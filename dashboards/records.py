@@ -3,6 +3,7 @@
 Nothing here is calculated beyond picking, joining and counting rows.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ctcml.ledger import Event, Ledger
 from ctcml.params import load_params
 from ctcml.people import people_of
 from ctcml.requests import Request, waiting_requests
+from ctcml.retraining import CHANGES, champions
 from ctcml.workspace import Workspace
 
 Stamp = tuple[tuple[str, int, int], ...]  # name, time of change (ns) and size of each file behind a record
@@ -218,7 +220,7 @@ def experts(workspace: Workspace) -> list[str]:
 
 
 def requests(workspace: Workspace) -> list[Request]:
-    """What was signed here and no run of the flow has taken up yet."""
+    """What was signed on the dashboard and no run of the flow has taken up yet."""
     if not workspace.requests.exists():
         return []
     return waiting_requests(workspace.requests, (one for one in _events(workspace) if one.kind == REQUEST))
@@ -249,6 +251,51 @@ def promotions(workspace: Workspace) -> list[dict[str, Any]] | NotMade:
     if not found:
         return NotMade(what="Promotion report", command="ctcml demo")
     return sorted(found, key=lambda report: int(report["version"]), reverse=True)
+
+
+def changes(workspace: Workspace, version: str) -> pd.DataFrame | NotMade:
+    """Counts of every patient and sample as the champion and as that challenger counts them, flips first."""
+    path = workspace.reports / f"changes-{version}.csv"
+    if not path.exists():
+        return NotMade(what=f"Counts by version {version}", command="ctcml loop")
+    try:
+        return pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise BadTable(f"{path.name}: not readable as CSV ({' '.join(str(error).split())}); judge it again") from None
+
+
+def are_the_judged_changes(workspace: Workspace, report: Mapping[str, Any]) -> bool:
+    """Whether the table of changes is, to the byte, the one that the gate reported and a signature stands for."""
+    path, told = workspace.reports / f"changes-{report['version']}.csv", report.get("changes_sha256")
+    return told is None or not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() == told
+
+
+def changes_picture(workspace: Workspace, version: str) -> Path | None:
+    """The picture of these changes; None where there is none."""
+    picture = workspace.reports / f"changes-{version}.png"
+    return picture if picture.is_file() else None
+
+
+def championships(workspace: Workspace) -> list[Event]:
+    """Promotions and rollbacks, newest first."""
+    return [one for one in reversed(_events(workspace)) if one.kind in CHANGES]
+
+
+def former_champions(workspace: Workspace) -> tuple[str, ...]:
+    """Versions that were champion one after the other, the present one last."""
+    return champions(one for one in _events(workspace) if one.kind in CHANGES)
+
+
+def drift(workspace: Workspace) -> dict[str, Any] | NotMade:
+    """How far the cartridges are from what the champion was trained on: the report of `ctcml.drift`."""
+    if not workspace.drift.exists():
+        return NotMade(what="Drift", command="ctcml repro drift")
+    return _object(workspace.drift)
+
+
+def drift_pictures(workspace: Workspace) -> list[Path]:
+    """The pictures of that stage, in order of name."""
+    return sorted((workspace.pictures / "drift").glob("*.png"))
 
 
 def champion(workspace: Workspace) -> dict[str, Any] | NotMade:
@@ -308,7 +355,7 @@ def _table(path: Path, stamp: Stamp, schema: str, columns: tuple[str, ...] | Non
 
 @lru_cache(maxsize=2)
 def _events_of(path: Path, stamp: Stamp) -> tuple[Event, ...]:
-    return tuple(Ledger(path).events(*PEOPLE, REQUEST)) if stamp else ()
+    return tuple(Ledger(path).events(*PEOPLE, REQUEST, *CHANGES)) if stamp else ()
 
 
 @lru_cache(maxsize=4)

@@ -17,12 +17,14 @@ import dashboards
 from ctcml import tables
 from ctcml.errors import BadInput, BadTable
 from ctcml.workspace import Workspace
-from dashboards import model_charts, patient_charts, records
+from dashboards import model_charts, patient_charts, records, scorecard_charts
 from dashboards.palette import CLASS_COLOURS, SPARE_COLOURS, class_colours
 from dashboards.records import NotMade
 from dashboards.views.cohort import said_p
-from dashboards.views.models import shares
-from dashboards.views.review import agreement_table, by_class, overall, said, said_of_checks
+from dashboards.views.pieces import said
+from dashboards.views.review import agreement_table, by_class, overall, said_of_checks
+from dashboards.views.scorecards import beside_table, said_of_worst, shares
+from dashboards.views.verdict import change_table, open_reasons, said_of_changes
 
 APP = Path(dashboards.__file__).with_name("app.py")
 PAGES = ("cohort", "discovery", "review", "models")
@@ -102,7 +104,7 @@ def test_the_first_page_says_research_use_only_and_simulated(full: Workspace, mo
     badges = " ".join(element.value for element in app.markdown)
     assert "RESEARCH USE ONLY" in badges
     assert "SIMULATED DATA" in badges
-    assert [metric.value for metric in app.metric[:4]] == ["48", f"{len(records.manifest(full)):,}", "version 1", "5"]
+    assert [metric.value for metric in app.metric[:4]] == ["48", f"{len(records.manifest(full)):,}", "version 2", "5"]
 
 
 def test_real_patients_are_not_called_simulated(full: Workspace, tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ def test_flagged_clusters_come_first_and_have_a_contact_sheet(full: Workspace) -
 def test_the_newest_gate_verdict_comes_first(full: Workspace) -> None:
     reports = records.promotions(full)
     assert isinstance(reports, list)
-    assert [report["version"] for report in reports] == [2, 1]
+    assert [report["version"] for report in reports] == ["4", "3", "2", "1"]
 
 
 def test_a_champion_that_no_registry_numbered_is_named_by_its_weights(tmp_path: Path) -> None:
@@ -495,6 +497,182 @@ def test_a_request_waits_until_a_flow_wrote_what_came_of_it_and_a_refusal_is_tol
     assert "not signed with the password" in " ".join(one.value for one in page("review", ws).markdown)
 
 
+def said_on(app: AppTest) -> str:
+    """All that a page says in words."""
+    return "\n".join(one.value for kind in (app.markdown, app.caption, app.warning, app.error) for one in kind)
+
+
+def sign_on(app: AppTest, key: str, button: str, **given: str) -> AppTest:
+    """The models page after somebody filled in that form and signed."""
+    for kind in ("by", "version"):
+        if kind in given:
+            app.button_group(key=f"{kind}-{key}").set_value(given[kind])
+    for kind in ("password", "reason"):
+        app.text_input(key=f"{kind}-{key}").set_value(given.get(kind, ""))
+    return next(one for one in app.button if one.label == button).click().run()
+
+
+@pytest.fixture
+def copied(full: Workspace, tmp_path: Path) -> Workspace:
+    """All that signing needs; what takes long to draw stays behind."""
+    ws = Workspace(tmp_path / "copy")
+    heavy = shutil.ignore_patterns("embeddings", "manifest", "champion", "pictures", "map.parquet", "drift.json")
+    shutil.copytree(full.root, ws.root, ignore=heavy)
+    return ws
+
+
+def test_a_promotion_signed_on_the_dashboard_is_one_signed_request_and_nothing_else(copied: Workspace) -> None:
+    from ctcml.requests import read_requests, require_signed_by
+
+    before = {path: path.read_bytes() for path in copied.root.rglob("*") if path.is_file()}
+    app = sign_on(page("models", copied), "promote-4", "Sign the promotion", by="ben", reason="fewer false CTCs")
+    assert app.error[0].value == "Not signed: password missing."
+    app = sign_on(app, "promote-4", "Sign the promotion", password="of-ben")
+    assert app.error[0].value == "Not signed: reason missing."
+    assert copied.requests.read_bytes() == before[copied.requests]
+    app = sign_on(app, "promote-4", "Sign the promotion", password="of-ben", reason="fewer false CTCs")
+    assert "Signed as request" in app.success[0].value
+    assert "**Promote version 4**, signed by ben" in said_on(app)
+    assert "Sign the promotion" not in [one.label for one in app.button]  # once is enough
+    *_, last = read_requests(copied.requests)
+    assert (last.by, last.action, last.body) == ("ben", "promote", {"version": "4", "reason": "fewer false CTCs"})
+    require_signed_by(last, "of-ben")
+    after = {path: path.read_bytes() for path in copied.root.rglob("*") if path.is_file()}
+    assert [path.name for path in after if after[path] != before.get(path)] == ["requests.jsonl"]
+    assert not any(b"of-ben" in content for content in after.values())
+    review = said_on(page("review", copied))
+    assert "version 4" not in review  # the class desk tells of classes only
+    assert "speck" in review
+    assert "speck" not in said_on(app)
+
+
+def test_a_rollback_names_a_former_champion_and_a_reason_and_a_refusal_is_told(copied: Workspace) -> None:
+    from browser.workspace_with_results import NOON
+
+    from ctcml.ledger import Draft, Ledger
+
+    before = copied.requests.read_bytes()
+    app = sign_on(page("models", copied), "rollback", "Sign the rollback", by="anna", password="of-anna")
+    assert "Not signed: version, reason missing." in app.error[0].value
+    assert copied.requests.read_bytes() == before
+    assert app.button_group(key="version-rollback").options == ["1"]
+    given = {"password": "of-anna", "version": "1", "reason": "misses small CTCs"}
+    app = sign_on(app, "rollback", "Sign the rollback", **given)
+    assert "**Roll back to version 1**, signed by anna" in said_on(app)
+    (_, one) = records.requests(copied)
+    assert (one.action, one.body) == ("rollback", {"version": "1", "reason": "misses small CTCs"})
+    body = {"request": one.request, "action": "rollback", "outcome": "refused: not signed with the password of 'anna'"}
+    Ledger(copied.ledger).append([Draft(kind="request", by="anna", body=body)], now=NOON)
+    app = app.run()
+    assert "not signed with the password of 'anna'" in said_on(app)
+    assert "Sign the rollback" in [one.label for one in app.button]
+    assert "not signed with the password of 'anna'" not in said_on(page("review", copied))
+
+
+@pytest.mark.parametrize("version", ["1", "3"])
+def test_older_and_refused_reports_are_drawn_and_cannot_be_signed(version: str, full: Workspace) -> None:
+    app = page("models", full, version=f"version {version}")
+    assert app.session_state["version"] == version
+    assert not app.exception
+    assert not app.info
+    assert "Sign the promotion" not in [one.label for one in app.button]
+    assert ("the sealed set stayed closed" in said_on(app)) == (version == "3")
+
+
+def test_what_was_judged_against_a_former_champion_cannot_be_signed(copied: Workspace) -> None:
+    from browser.workspace_with_results import NOON
+
+    from ctcml.ledger import Draft, Ledger
+
+    body = {"version": "1", "before": "2", "counts_before": None, "changes": None}
+    Ledger(copied.ledger).append([Draft(kind="rollback", by="anna", why="misses small CTCs", body=body)], now=NOON)
+    app = page("models", copied)
+    assert "Sign the promotion" not in [one.label for one in app.button]
+    assert "judged against version 2, and version 1 is champion now" in said_on(app)
+    history = next(one.value for one in app.dataframe if "in place of" in one.value)
+    assert history[["Version", "was", "in place of"]].to_numpy().tolist() == [
+        ["1", "brought back", "2"], ["2", "promoted", "1"], ["1", "promoted", "–"]
+    ]  # fmt: skip
+    assert history["Why"].iloc[0] == "misses small CTCs"
+    assert "no former champion" in said_on(app)
+
+
+def test_a_table_of_changes_that_is_not_the_judged_one_is_not_shown(copied: Workspace) -> None:
+    table = copied.reports / "changes-4.csv"
+    table.write_text(table.read_text().replace("True", "False"))
+    app = page("models", copied)
+    assert "not the table that the gate reported" in app.error[0].value
+    assert not any("Cut-off" in one.value for one in app.dataframe)
+
+
+def test_the_models_page_names_the_worst_cluster_the_budget_and_the_drift(full: Workspace) -> None:
+    reports, found = records.promotions(full), records.drift(full)
+    assert isinstance(reports, list)
+    assert isinstance(found, dict)
+    worst = reports[0]["challenger"]["worst_cluster"]["name"]
+    app = page("models", full)
+    told = said_on(app)
+    assert any("Cut-off" in one.value for one in app.dataframe)
+    assert f"Worst cluster: challenger in {worst}" in told
+    assert "opened 3 of 20 times; 17 of 20 looks are left" in told
+    assert found["alarms"][0] in told
+    assert "at temperature 0.70" in told
+    assert "counts cross their cut-off" in told
+
+
+def test_flips_come_first_and_the_table_has_every_sample(full: Workspace) -> None:
+    found, people = records.changes(full, "4"), records.clinical(full)
+    assert isinstance(found, pd.DataFrame)
+    assert isinstance(people, pd.DataFrame)
+    table = change_table(found)
+    assert len(table) == len(people)
+    flips = int(found["flips"].sum())
+    assert flips > 0
+    assert (table.iloc[:, 0] == "crosses").tolist() == [True] * flips + [False] * (len(table) - flips)
+    assert said_of_changes(found).startswith(f"**{flips} of {len(table)} CTC counts cross")
+    assert (
+        said_of_changes(found.assign(flips=False, side_changes=False)) == "None of 48 CTC counts crosses its cut-off."
+    )
+
+
+def test_of_a_report_only_what_is_not_met_is_read_first(full: Workspace) -> None:
+    reports = records.promotions(full)
+    assert isinstance(reports, list)
+    fit, refused = reports[0], reports[1]
+    assert open_reasons(fit) == [f"All {len(fit['requirements'])} requirements are met on 633 settled cells."]
+    assert open_reasons(refused) == refused["reasons"]
+    failed = [{**one, "outcome": "refuse"} if one["name"] == "recall of wbc" else one for one in fit["requirements"]]
+    (told,) = open_reasons(fit | {"requirements": failed})
+    assert told.startswith("recall of wbc")
+
+
+def test_in_the_picture_of_requirements_better_is_right_also_for_errors() -> None:
+    gain = {"name": "a", "against": "champion", "outcome": "promote", "figure": 0.02, "low": -0.01, "high": 0.04}
+    error = gain | {"name": "b", "figure": -0.02, "low": -0.04, "high": 0.01, "limit": 0.1, "lower_is_better": True}
+    unsure = error | {"name": "c", "low": None, "high": None}
+    rows = [gain | {"limit": -0.05, "lower_is_better": False}, error, unsure]
+    figure = scorecard_charts.requirements_chart(rows, simulated=True)
+    met, limits = figure.data
+    assert list(met.x) == pytest.approx([2, 2, 2])
+    assert list(met.error_x.arrayminus) == pytest.approx([3, 3, 0])
+    assert list(limits.x) == pytest.approx([-5, -10, -10])
+    assert "simulated data" in str(figure.layout.annotations)
+
+
+def test_a_scorecard_without_readers_or_groups_shows_dashes_and_no_worst_cluster(full: Workspace) -> None:
+    reports = records.promotions(full)
+    assert isinstance(reports, list)
+    after = reports[0]["challenger"]
+    alone = after | {"kappa": after["kappa"] | {"readers": None, "model_as_reader": None}}
+    table = beside_table(None, alone).set_index("Figure")
+    assert (table["Champion"] == "–").all()
+    assert table.loc["κ of two readers", "Readers"] == "–"
+    assert table.loc["CTCs miscounted / settled CTCs", "Challenger"] == said(
+        after["count_error"]["share"], percent=True
+    )
+    assert said_of_worst(None, {}) == "No cluster has enough settled cells to be called the worst."
+
+
 def test_a_gallery_outside_the_review_folder_is_not_shown(full: Workspace) -> None:
     assert records.gallery(full, {"gallery": "gallery/cd45ev.png"}) is not None
     assert records.gallery(full, {"gallery": "../params.yaml"}) is None
@@ -524,6 +702,8 @@ def test_every_command_that_an_empty_place_names_exists(tmp_path: Path) -> None:
         records.proposals,
         records.queue_composition,
         records.promotions,
+        lambda ws: records.changes(ws, "1"),
+        records.drift,
         records.champion,
         records.history,
         records.reconstructions,

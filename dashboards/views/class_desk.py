@@ -4,17 +4,24 @@ The page changes nothing: it appends one signed request, which the next run of t
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import streamlit as st
 
-from ctcml.errors import CtcmlError
-from ctcml.requests import append_request
 from ctcml.workspace import Workspace
 from dashboards import records
 from dashboards.records import NotMade
-from dashboards.views.pieces import empty, picture
+from dashboards.views.pieces import (
+    ask_name,
+    ask_reason_and_password,
+    empty,
+    filled,
+    picture,
+    show_requests,
+    show_told,
+    sign_request,
+    when,
+)
 
 VOTES_NEEDED = 2
 STATUSES = {"open": "orange", "accepted": "green", "rejected": "gray"}
@@ -32,7 +39,7 @@ def show_desk(workspace: Workspace) -> None:
         "A name that both readers of a cell gave, on enough cells, or that two readers gave to a flagged cluster. "
         f"{VOTES_NEEDED} named experts accept or reject it; nothing becomes a class without them."
     )
-    show_requests(workspace)
+    show_requests(workspace, ACTIONS, about="class_id")
     waiting = [one for one in found if one["status"] == "open"]
     if not waiting:
         st.write("No proposal is open.")
@@ -45,17 +52,6 @@ def show_desk(workspace: Workspace) -> None:
         with st.expander(f"Decided before: {len(decided)}"):
             for one in decided:
                 show_proposal(workspace, one)
-
-
-def show_requests(workspace: Workspace) -> None:
-    """What was signed and not executed yet, and what the flow refused last."""
-    for one in records.requests(workspace):
-        st.markdown(
-            f":material/hourglass_top: **{ACTIONS.get(one.action, one.action)} {one.body.get('class_id', '')}**, signed by "
-            f"{one.by} on {when(one.at)}, waits for the next run of the flow (request `{one.request}`)."
-        )
-    for event in records.refusals(workspace)[:3]:
-        st.markdown(f":material/block: {event.by}, {when(event.at)}: {event.body['outcome']}")
 
 
 def show_proposal(workspace: Workspace, one: Mapping[str, Any]) -> None:
@@ -106,7 +102,7 @@ def said_of_vote(vote: Mapping[str, Any]) -> str:
 
 
 def show_form(workspace: Workspace, one: Mapping[str, Any]) -> None:
-    """Who has not voted yet signs here; the password signs the request and is kept nowhere."""
+    """Who has not voted yet signs here."""
     class_id = str(one["class_id"])
     signed = {request.by for request in records.requests(workspace) if request.body.get("class_id") == class_id}
     names = [name for name in records.experts(workspace) if name not in signed | {vote["by"] for vote in one["votes"]}]
@@ -118,7 +114,7 @@ def show_form(workspace: Workspace, one: Mapping[str, Any]) -> None:
     with st.form(f"vote-{class_id}"):
         st.markdown("**Your vote**")
         left, right = st.columns(2)
-        left.segmented_control("Expert", names, key=f"by-{class_id}")
+        ask_name(left, "Expert", names, key=class_id)
         right.segmented_control(
             "Decision", list(ACTIONS), key=f"action-{class_id}", format_func=lambda action: ACTIONS[action]
         )
@@ -127,51 +123,15 @@ def show_form(workspace: Workspace, one: Mapping[str, Any]) -> None:
             value=accepted[-1] if accepted else "",
             key=f"definition-{class_id}",
         )
-        left, right = st.columns(2)
-        left.text_input("Reason", key=f"reason-{class_id}")
-        right.text_input(
-            "Password", type="password", key=f"password-{class_id}", help="the one of your reading page; it is not kept"
-        )
+        ask_reason_and_password(key=class_id)
         st.form_submit_button("Sign", on_click=sign, args=(workspace, class_id))
 
 
-def show_told(class_id: str) -> None:
-    """What came of the last signature, once."""
-    done, told = st.session_state.pop(f"told-{class_id}", (True, ""))
-    if told:
-        (st.success if done else st.error)(told)
-
-
 def sign(workspace: Workspace, class_id: str) -> None:
-    """Append the request that the form holds; the password is forgotten whatever comes of it."""
-    state = st.session_state
-    by, action, definition, reason = (
-        str(state.get(f"{name}-{class_id}") or "").strip() for name in ("by", "action", "definition", "reason")
-    )
-    password = str(state.get(f"password-{class_id}") or "")
-    state[f"password-{class_id}"] = ""
-    missing = [name for name, value in (("name", by), ("password", password), ("decision", action)) if not value]
+    """Append the vote that the form holds."""
+    action, definition, reason = filled(class_id, "action", "definition", "reason")
+    missing = [] if action else ["decision"]
     if action == "accept_class" and not definition:
         missing.append("definition")
-    if missing:
-        state[f"told-{class_id}"] = (False, f"Not signed: {', '.join(missing)} missing.")
-        return
     body = {"class_id": class_id, "definition": definition if action == "accept_class" else "", "reason": reason}
-    try:
-        number = append_request(
-            workspace.requests, by=by, password=password, action=action, body=body, now=datetime.now(UTC)
-        )
-    except CtcmlError as error:
-        state[f"told-{class_id}"] = (False, str(error))
-        return
-    state[f"told-{class_id}"] = (True, f"Signed as request {number}; the next run of the flow carries it out.")
-
-
-def when(at: str) -> str:
-    """An ISO moment as people write it.
-
-    >>> when("2026-03-02T12:00:00+00:00")
-    '2 March 2026, 12:00 UTC'
-    """
-    moment = datetime.fromisoformat(at).astimezone(UTC)
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+    sign_request(workspace, class_id, action=action, body=body, missing=missing)

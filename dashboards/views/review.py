@@ -11,7 +11,7 @@ from dashboards import records
 from dashboards.model_charts import agreement_chart, agreement_over_time, bars
 from dashboards.records import NotMade
 from dashboards.views.class_desk import show_desk
-from dashboards.views.pieces import chart, empty
+from dashboards.views.pieces import chart, drawn, empty, said
 
 STATES = {  # key of the record: what the page calls it, and what that means
     "settled": ("Settled", "cells with a label that two readers or the adjudicator stand for"),
@@ -22,7 +22,6 @@ STATES = {  # key of the record: what the page calls it, and what that means
 }
 PURPOSES = {"evaluation": "Evaluation", "training": "Training"}
 FIGURES = {"exact_share": "Exact agreement", "kappa": "Cohen's κ", "ac1": "Gwet's AC1"}
-Estimate = Mapping[str, float | None]
 
 
 def show(workspace: Workspace) -> None:
@@ -278,28 +277,6 @@ def said_of_checks(checks: Mapping[str, Any]) -> str:
         f"A third person checked {checks['n']:,} of the cells on which two agree, and said something else on "
         f"**{said(checks['differs'], percent=True)}** of them."
     )
-
-
-def said(estimate: Estimate, *, percent: bool = False, signed: bool = False) -> str:
-    """A figure with its interval as people write it; a dash where it is undefined.
-
-    >>> said({"value": 0.8471, "low": 0.8, "high": 0.891})
-    '0.85 (0.80 to 0.89)'
-    >>> said({"value": 0.05, "low": None, "high": None}, signed=True), said({"value": None, "low": None, "high": None})
-    ('+0.05', '–')
-    """
-    if estimate["value"] is None:
-        return "–"
-    form = ("+" if signed else "") + (".1%" if percent else ".2f")
-    limits = [estimate["low"], estimate["high"]]
-    told = "" if None in limits else f" ({limits[0]:{form}} to {limits[1]:{form}})"
-    return f"{estimate['value']:{form}}{told}"
-
-
-def drawn(estimate: Estimate) -> tuple[float, float, float] | None:
-    """Value, low and high for a chart; None where the figure is undefined."""
-    value, low, high = (estimate[name] for name in ("value", "low", "high"))
-    return None if value is None else (value, value if low is None else low, value if high is None else high)
 
 
 def percent_of(share: float | None) -> str:

@@ -135,6 +135,21 @@ def test_an_expert_signs_a_new_class_with_a_mouse_and_a_password(address: str, o
     page.close()
 
 
+def test_a_person_signs_a_promotion_after_looking_at_whose_counts_change(address: str, opened: Any) -> None:
+    page = screenshot.open_page(
+        opened, f"{address}/models?version=version+4", wait_for="What would change for patients"
+    )
+    form = page.get_by_test_id("stForm").filter(has_text="Promote version 4")
+    form.get_by_role("radio", name="ben", exact=True).click()
+    form.get_by_role("textbox", name="Reason").fill("fewer false CTCs")
+    form.get_by_role("textbox", name="Password").fill("of-ben")
+    form.get_by_role("button", name="Sign the promotion").click()
+    page.get_by_text("Signed as request").wait_for()
+    page.get_by_text("Promote version 4").wait_for()  # it waits for the flow
+    assert page.get_by_role("button", name="Sign the promotion").count() == 0
+    page.close()
+
+
 def test_the_first_page_comes_in_time(address: str, opened: Any) -> None:
     started = time.monotonic()
     page = screenshot.open_page(opened, address, wait_for="Log-rank p")

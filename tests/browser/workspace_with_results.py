@@ -3,10 +3,11 @@
 Run as a script to look at it: `python tests/browser/workspace_with_results.py DIR`.
 """
 
+import hashlib
 import json
 import shutil
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from ctcml.counts import count_cells
 from ctcml.images import contact_sheet, encode_png
 from ctcml.ledger import Draft, Ledger
 from ctcml.novelty import density_ratio, uncertainty
-from ctcml.promotion import Predictions, judge
+from ctcml.params import load_params
+from ctcml.promotion import judge
 from ctcml.records import PAPER_CLASSES
+from ctcml.recounting import as_csv, changes
 from ctcml.requests import append_request
-from ctcml.scorecard import score_card
+from ctcml.requirements import Predictions
+from ctcml.scorecard import full_scorecard, score_card
 from ctcml.survival import analyse
 from ctcml.workspace import Workspace
 
@@ -62,8 +66,11 @@ def build(root: Path, *, patients: int = 48, seed: int = 5) -> Workspace:
     )
     tables.write_table(counts, tables.COUNTS, ws.counts)
     _write_survival(ws, samples, counts)
-    _write_review(ws, cells)
-    _write_models(ws, cells, rng)
+    opinions = _write_review(ws, cells)
+    _write_changes(ws, counts)
+    _write_gate(ws, cells.merge(samples[["sample_uid", "cancer_type", "instrument"]], on="sample_uid"), opinions, rng)
+    _write_drift(ws)
+    _write_champion(ws, cells)
     return ws
 
 
@@ -254,7 +261,7 @@ def _write_survival(ws: Workspace, samples: pd.DataFrame, counts: pd.DataFrame) 
     _json(ws.survival, {"simulated": True, "endpoint": "os", "denominator": "proposed", "reports": reports})
 
 
-def _write_review(ws: Workspace, cells: pd.DataFrame) -> None:
+def _write_review(ws: Workspace, cells: pd.DataFrame) -> pd.DataFrame:
     _json(
         ws.classes,
         [{"class_id": one.class_id, "name": one.name, "definition": one.definition} for one in PAPER_CLASSES],
@@ -291,6 +298,7 @@ def _write_review(ws: Workspace, cells: pd.DataFrame) -> None:
     queued = pd.DataFrame(reasons, columns=["purpose", "reason"]).iloc[: len(cells)]
     queued = queued.assign(cell_uid=cells["cell_uid"].to_numpy()[: len(queued)], rank=np.arange(len(queued)))
     tables.write_table(queued, tables.QUEUE, ws.queue)
+    return said
 
 
 def _opinions(cells: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -383,55 +391,169 @@ def _write_desk(ws: Workspace) -> None:
     )
 
 
-def _write_models(ws: Workspace, cells: pd.DataFrame, rng: np.random.Generator) -> None:
+def _write_changes(ws: Workspace, counts: pd.DataFrame) -> None:
+    """The counts of a challenger that finds half as many CTCs again in each third sample."""
+    more = np.where(counts["sample_uid"].map(lambda uid: int(uid[-1], 16) % 3 == 0), 1.5, 1.0)
+    after = counts.assign(**{name: counts[name] * more for name in ("per_7_5_ml", "low", "high")})
+    decided = np.where(after["low"] >= after["cutoff"], "above", "below")
+    open_still = (after["low"] < after["cutoff"]) & (after["high"] >= after["cutoff"])
+    after["side"] = np.where(after["cutoff"].isna(), "none", np.where(open_still, "undecided", decided))
+    ws.reports.mkdir()
+    (ws.reports / "changes-4.csv").write_text(as_csv(changes(counts, after)))
+    _save(ws.reports / "changes-4.png", contact_sheet(_vesicles(24, seed=9), columns=8))
+
+
+def _write_gate(ws: Workspace, cells: pd.DataFrame, opinions: pd.DataFrame, rng: np.random.Generator) -> None:
+    """Two champions, judged before reports held all that they hold now, a challenger that was refused on steering patients,
+    and one that was found fit and waits for a signature."""
     sealed = cells[cells["patient_uid"].isin(sorted(cells["patient_uid"].unique())[::3])]
+    latents = np.stack(sealed["latent"])
+    looks = 1 + (latents[:, 0] > np.median(latents[:, 0])) + 2 * (latents[:, 1] > np.median(latents[:, 1]))
+    sealed = sealed.assign(class_id=sealed["true"], cluster=[f"appearance {number:02d}" for number in looks])
     truth, patients = sealed["true"].to_numpy(), sealed["patient_uid"].to_numpy()
-    before = Predictions(classes=KNOWN, probabilities=_right(truth, KNOWN, 0.95, rng))
-    after = Predictions(classes=KINDS, probabilities=_right(truth, KINDS, 0.92, rng))
+    said = {
+        name: Predictions(classes=classes, probabilities=_right(truth, classes, share, rng), temperature=0.7)
+        for name, classes, share in (("first", KNOWN, 0.88), ("champion", KNOWN, 0.9), ("fit", KINDS, 0.97))
+    }
+    plain = {name: _plain_card(one, truth, patients) for name, one in said.items()}
+    full = {name: _full_card(said[name], sealed, opinions) for name in ("champion", "fit")}
+    numbers = load_params(ws.params).gate.model_dump(exclude={"unattended", "sealed_looks", "fresh_share", "bootstrap"})
     judged = judge(
-        after,
-        before,
+        said["fit"],
+        said["champion"],
+        said["first"],
         truth,
         patients,
-        ctc_sensitivity_margin=0.05,
-        ctc_specificity_margin=0.02,
-        shared_accuracy_margin=0.03,
-        new_class_floor=0.8,
-        min_ctc=30,
-        bootstrap=300,
+        sealed["cluster"].to_numpy(),
+        drift=(0.02, 0.04),
+        bootstrap=200,
         rng=np.random.default_rng(2),
+        **numbers,
     )
-    cards = [
-        score_card(
-            truth, one.probabilities, one.classes, patients, bootstrap=300, rng=np.random.default_rng(3)
-        ).to_dict()
-        for one in (before, after)
+    first = {
+        "verdict": "promote",
+        "reasons": ["first model: there is no champion to compare with"],
+        "signed_by": "demo",
+        "unattended": True,
+        "champion": None,
+        "challenger": plain["first"],
+    }
+    second = first | {
+        "reasons": ["CTC sensitivity: met"],
+        "signed_by": "anna",
+        "promoted": True,
+        "champion": plain["first"],
+        "challenger": plain["champion"],
+    }
+    third = second | {
+        "set": "steering",
+        "verdict": "refuse",
+        "reasons": [
+            "recall of wbc: 41.0% against the champion's 96.0%: not met",
+            "steering: does not pass for recall of wbc; the sealed set stays closed",
+        ],
+        "promoted": False,
+        "signed_by": None,
+        "passes": False,
+    }
+    fourth = judged.to_dict() | {
+        "set": "sealed",
+        "requirements": [one.to_dict() for one in judged.requirements],
+        "promoted": False,
+        "signed_by": None,
+        "champion": full["champion"],
+        "challenger": full["fit"],
+        "anchor": plain["first"],
+        "champion_version": "2",
+        "anchor_version": "1",
+        "changes": "changes-4.csv",
+        "changes_sha256": hashlib.sha256((ws.reports / "changes-4.csv").read_bytes()).hexdigest(),
+        "budget": {
+            "allowed": 20,
+            "used": 3,
+            "looks": 3,
+            "patients": 16,
+            "missing": 4,
+            "spent": False,
+            "advice": "17 of 20 looks are left; 4 more sealed patients, read through the evaluation arm, renew the budget",
+        },
+    }
+    for version, report in enumerate((first, second, third, fourth), start=1):
+        _json(ws.reports / f"promotion-{version}.json", report | {"version": str(version)})
+    crowned = [
+        ("1", None, "demo", "first model: there is no champion to compare with"),
+        ("2", "1", "anna", "more of the small CTCs are found"),
     ]
-    _json(
-        ws.reports / "promotion-1.json",
-        {
-            "version": 1,
-            "verdict": "promote",
-            "reasons": ["first model: there is no champion to compare with"],
-            "signed_by": "demo",
-            "unattended": True,
-            "champion": None,
-            "challenger": cards[0],
-            "classes": {"known": list(KNOWN), "new": []},
-        },
+    for days, (version, before, by, why) in enumerate(crowned):
+        body = {"version": version, "before": before, "counts_before": None, "changes": None}
+        Ledger(ws.ledger).append([Draft(kind="promotion", by=by, why=why, body=body)], now=NOON + timedelta(days=days))
+
+
+def _plain_card(said: Predictions, truth: np.ndarray, patients: np.ndarray) -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    return score_card(truth, said.probabilities, said.classes, patients, bootstrap=200, rng=rng).to_dict()
+
+
+def _full_card(said: Predictions, described: pd.DataFrame, opinions: pd.DataFrame) -> dict[str, Any]:
+    return full_scorecard(
+        described,
+        said.probabilities,
+        said.classes,
+        temperature=said.temperature,
+        thresholds=(0.5, 0.75, 0.9),
+        bootstrap=100,
+        rng=np.random.default_rng(3),
+        readers=opinions,
     )
-    _json(
-        ws.reports / "promotion-2.json",
-        judged.to_dict()
-        | {
-            "version": 2,
-            "signed_by": "demo",
-            "unattended": True,
-            "champion": cards[0],
-            "challenger": cards[1],
-            "classes": {"known": list(KNOWN), "new": ["cd45ev"]},
+
+
+def _write_drift(ws: Workspace) -> None:
+    """One instrument is calm, another alarms, and the random arm was read twice."""
+    calm = {
+        "samples": 30,
+        "judged": 29,
+        "drifting": 1,
+        "latest": 20,
+        "latest_drifting": 1,
+        "most_by_chance": 4,
+        "martingale": 0.4,
+        "highest": 2.1,
+        "bound": 100,
+        "order": "intake",
+        "alarm": False,
+        "says": "no drift seen",
+    }
+    told = "9 of its last 20 samples look unlike the training cells of own instrument and site (chance gives 4 at most)"
+    loud = calm | {"samples": 18, "judged": 18, "drifting": 9, "latest_drifting": 9, "martingale": 140.2}
+    error = {"cells": 60, "patients": 21, "wrong": 3, "error": 0.05, "low": 0.017, "high": 0.12}
+    report = {
+        "simulated": True,
+        "alarm": True,
+        "alarms": [f"CTA-2: {told}"],
+        "alarmed": ["instrument CTA-2"],
+        "rate": 0.05,
+        "usual_from": "what is usual comes from 12 steering samples",
+        "samples": 48,
+        "judged": 47,
+        "drifting": 10,
+        "instruments": {"CTA-1": calm, "CTA-2": loud | {"alarm": True, "says": told}},
+        "groups": [],
+        "random_arm": {
+            "alarm": False,
+            "says": "error 5.0% (1.7% to 12.0%) on 60 random cells of round-2",
+            "rounds": [
+                {"occasion": "round-1", **error, "learnt": True},
+                {"occasion": "round-2", **error, "learnt": False},
+            ],
+            "steering": error | {"cells": 160, "wrong": 8},
         },
-    )
+    }
+    _json(ws.drift, report)
+    for name in ("random-arm", "samples"):
+        _save(ws.pictures / "drift" / f"{name}.png", contact_sheet(_vesicles(24, seed=13), columns=8))
+
+
+def _write_champion(ws: Workspace, cells: pd.DataFrame) -> None:
     _json(
         ws.champion / "model.json",
         {
@@ -446,7 +568,7 @@ def _write_models(ws: Workspace, cells: pd.DataFrame, rng: np.random.Generator) 
             "weights_sha256": "4f" * 32,
         },
     )
-    _json(ws.champion / "version.json", {"version": "1"})
+    _json(ws.champion / "version.json", {"version": "2"})
     _json(ws.champion / "history.json", list(_history()))
     for beta in (0, 10, 100, 1000):
         _save(
@@ -456,10 +578,11 @@ def _write_models(ws: Workspace, cells: pd.DataFrame, rng: np.random.Generator) 
 
 
 def _right(truth: np.ndarray, classes: tuple[str, ...], share: float, rng: np.random.Generator) -> np.ndarray:
-    """Probabilities of a model that is right in this share of the cells of its classes."""
+    """Probabilities of a model that is right in this share of the cells of its classes, and less sure where it is wrong."""
     right = np.array([classes.index(kind) if kind in classes else 1 for kind in truth])
     said = np.where(rng.random(len(truth)) < share, right, rng.integers(0, len(classes), len(truth)))
-    return np.eye(len(classes))[said] * 0.9 + 0.1 / len(classes)
+    sure = np.where(said == right, rng.beta(9, 1, len(truth)), rng.beta(4, 3, len(truth)))[:, None]
+    return np.eye(len(classes))[said] * sure + (1 - sure) / len(classes)
 
 
 def _history() -> list[dict[str, Any]]:
