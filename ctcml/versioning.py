@@ -1,7 +1,8 @@
 """The only module that knows DVC and git: the workspace's versions of data, its pipeline runs and its commits.
 
 DVC is called as a program (its Python interface is declared stable for reading only) and under one lock per workspace,
-so that an intake, a retraining and a person at the keyboard wait for each other.
+so that an intake, a retraining and a person at the keyboard wait for each other. All versions lie in the workspace's own
+store; where the deployment names a bucket, they lie there as well, and come from there to a clone on another machine.
 """
 
 import hashlib
@@ -19,13 +20,16 @@ import psutil
 import yaml
 from filelock import FileLock, Timeout
 
+from ctcml.deployment import read_deployment
 from ctcml.errors import BadInput, BrokenRecord, CtcmlError, ServiceDown
 from ctcml.services import clean_environment
 from ctcml.tables import atomic_path
 from ctcml.warden import end
+from ctcml.workspace import Workspace
 
 DATA_FILE = "data.dvc"
 STORE = Path(".ctcml") / "dvc-remote"  # all data versions and the tracked models, by MD5
+DISTANT = "distant"  # DVC's name for the bucket of the deployment, beside `store`
 TAG = "data-v"
 LOCK_WAIT_S = 1800
 
@@ -140,6 +144,7 @@ def checkout(root: Path, version: str) -> DataVersion:
             raise CtcmlError(f"{root / 'data'}: holds changes that are in no version; make a version of them first")
         with atomic_path(root / DATA_FILE) as unfinished:
             unfinished.write_text(_git(root, "show", f"{version}:{DATA_FILE}"), encoding="utf-8")
+        _fetch_distant(root, DATA_FILE)
         _dvc(root, "pull", "--quiet", "--force", DATA_FILE)
     return known[version]
 
@@ -223,6 +228,7 @@ def pull_tracked(root: Path) -> None:
     pointers = [name for name in _git(root, "ls-files", "-z", "*.dvc").split("\0") if name and name != DATA_FILE]
     with _lock(root):
         if pointers:
+            _fetch_distant(root, *pointers)
             _dvc(root, "pull", "--quiet", *pointers)
 
 
@@ -312,6 +318,7 @@ def _data_changed(root: Path) -> bool:
         return False
     state = _dvc(root, "status", DATA_FILE)
     if "not in cache" in state:  # then DVC cannot compare
+        _fetch_distant(root, DATA_FILE)
         _dvc(root, "fetch", "--quiet", DATA_FILE)
         state = _dvc(root, "status", DATA_FILE)
     return "modified" in state
@@ -354,18 +361,56 @@ def _dvc(root: Path, *arguments: str) -> str:
 
 
 def _add_and_push(root: Path, path: str) -> None:
-    """`dvc add` and `dvc push` of one path in one process: starting DVC costs a second."""
-    done = _run(root, sys.executable, "-c", ADD_AND_PUSH, path)
+    """`dvc add` and `dvc push` of one path, also to the bucket of a deployment."""
+    pointer, distant = f"{path}.dvc", _distant(root)
+    also = [] if distant is None else [["push", "--remote", DISTANT, pointer]]
+    _in_turn(root, ["add", path], ["push", pointer], *also, distant=distant)
+
+
+def _fetch_distant(root: Path, *pointers: str) -> None:
+    """What the store lacks, as in a clone on another machine, comes from the deployment's bucket; without one, nothing is done."""
+    distant = _distant(root)
+    lacking = [name for name in pointers if not _is_stored(root, _md5((root / name).read_text(encoding="utf-8"), name))]
+    if distant is not None and lacking:
+        _in_turn(root, ["fetch", "--remote", DISTANT, *lacking], ["push", *lacking], distant=distant)
+
+
+def _is_stored(root: Path, md5: str) -> bool:
+    """Whether a file or folder is whole in the store; `dvc fetch` ends well even where that lacks all of it."""
+    listed = _in_store(root, md5)
+    if not listed.is_file() or not md5.endswith(".dir"):
+        return listed.is_file()
+    return all(_in_store(root, str(one["md5"])).is_file() for one in json.loads(listed.read_text(encoding="utf-8")))
+
+
+def _distant(root: Path) -> dict[str, str] | None:
+    """What DVC must have in its environment to know the bucket, if the deployment names one; keys are in no file of DVC's."""
+    there = read_deployment(Workspace(root).deployment)
+    if there.dvc.remote is None:
+        return None
+    folder = Workspace(root).private.resolve() / "dvc"
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "config") as unfinished:
+        unfinished.write_text(f"['remote \"{DISTANT}\"']\n    url = {there.dvc.remote}\n", encoding="utf-8")
+    return {"DVC_GLOBAL_CONFIG_DIR": str(folder), **there.s3.environment()}
+
+
+def _in_turn(root: Path, *commands: list[str], distant: dict[str, str] | None = None) -> None:
+    """Several commands of DVC in one process, until one fails: starting DVC costs a second; quiet, it would not say why."""
+    done = _run(root, sys.executable, "-c", IN_TURN, json.dumps(commands), more=distant)
     if done.returncode:
-        raise CtcmlError(f"dvc add or push of {path} in {root}: {_last_line(done.stderr)}")
+        tried = ", ".join(" ".join(command) for command in commands)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]  # advice of DVC's follows
+        raise CtcmlError(f"dvc {tried} in {root}: {_last_line(errors[-1] if errors else done.stderr)}")
 
 
 _DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
-ADD_AND_PUSH = """
-import sys
+IN_TURN = """
+import json, sys
 from dvc.cli import main
-path = sys.argv[1]
-sys.exit(main(["--wait-for-lock", "add", "--quiet", path]) or main(["--wait-for-lock", "push", "--quiet", f"{path}.dvc"]))
+for command in json.loads(sys.argv[1]):
+    if code := main(["--wait-for-lock", *command]):
+        sys.exit(code)
 """
 
 
@@ -377,9 +422,10 @@ def _environment() -> dict[str, str]:
     return environment | {"PATH": f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"}
 
 
-def _run(root: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+def _run(root: Path, *command: str, more: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    environment = _environment() | (more or {})
     try:
-        return subprocess.run(command, cwd=root, env=_environment(), capture_output=True, text=True, errors="replace")
+        return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, errors="replace")
     except FileNotFoundError as error:
         raise ServiceDown(f"{error.filename}: not found; install git, or check the workspace's path") from None
 

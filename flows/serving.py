@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctcml.dataversions import SOURCE
+from ctcml.deployment import Deployment, read_deployment
 from ctcml.errors import ServiceDown
 from ctcml.ledger import Ledger
 from ctcml.people import people_of
 from ctcml.servers import (
+    ensure_database,
     mlflow_client_environment,
     mlflow_service,
     prefect_client_environment,
@@ -35,10 +37,25 @@ class Engines:
 
 def start_engines(services: Services, ws: Workspace) -> Engines:
     """Start Prefect and MLflow side by side and point this process (and its children) at them."""
-    prefect = prefect_service(ws.services / "prefect", HOST, free_port(HOST))
-    mlflow = mlflow_service(ws.services / "mlflow", HOST, free_port(HOST))
+    there = read_deployment(ws.deployment)
+    prefect = prefect_service(ws.services / "prefect", HOST, free_port(HOST), database=there.prefect.database)
+    mlflow = mlflow_service(
+        ws.services / "mlflow",
+        HOST,
+        free_port(HOST),
+        database=there.mlflow.database,
+        artifacts=there.mlflow.artifacts,
+        s3=there.s3.environment() if there.mlflow.artifacts else None,
+    )
+    _make_databases(there)
     services.start_all([prefect, mlflow])
     return _point_at(ws, prefect.url, mlflow.url)
+
+
+def _make_databases(there: Deployment) -> None:
+    for database in (there.prefect.database, there.mlflow.database):
+        if database is not None:
+            ensure_database(database)
 
 
 def use_engines(ws: Workspace) -> Engines:
@@ -68,6 +85,7 @@ def start_schedules(services: Services, ws: Workspace, engines: Engines) -> Serv
         prefect_api=f"{engines.prefect}/api",
         prefect_home=ws.services / "prefect",
         mlflow=engines.mlflow,
+        work_pool=read_deployment(ws.deployment).prefect.work_pool,
     )
     services.start(service)
     return service
@@ -75,8 +93,10 @@ def start_schedules(services: Services, ws: Workspace, engines: Engines) -> Serv
 
 def start_reading_rooms(services: Services, ws: Workspace, readers: Sequence[str]) -> dict[str, LabelStudioServer]:
     """Start one Label Studio server a reader, each on an address of its own (cookies ignore ports)."""
-    folder = ws.services / "labelstudio"
-    return start_servers(services, readers, folder=folder, venv_python=LABEL_STUDIO_PYTHON, template=TEMPLATE)
+    folder, database = ws.services / "labelstudio", read_deployment(ws.deployment).labelstudio.database
+    return start_servers(
+        services, readers, folder=folder, venv_python=LABEL_STUDIO_PYTHON, template=TEMPLATE, database=database
+    )
 
 
 def revive_reading_rooms(ws: Workspace, readers: Sequence[str] | None = None) -> list[str]:
@@ -88,8 +108,10 @@ def revive_reading_rooms(ws: Workspace, readers: Sequence[str] | None = None) ->
     if "prefect" not in running(state):
         return []
     wanted = readers or [one.name for one in people_of(Ledger(ws.ledger).events("reader_added", "reader_removed"))]
-    folder = ws.services / "labelstudio"
-    return revive_rooms(state, wanted, folder=folder, venv_python=LABEL_STUDIO_PYTHON, template=TEMPLATE)
+    folder, database = ws.services / "labelstudio", read_deployment(ws.deployment).labelstudio.database
+    return revive_rooms(
+        state, wanted, folder=folder, venv_python=LABEL_STUDIO_PYTHON, template=TEMPLATE, database=database
+    )
 
 
 def start_dashboard(services: Services, ws: Workspace) -> Service:

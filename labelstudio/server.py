@@ -22,8 +22,10 @@ from pathlib import Path
 import httpx
 from filelock import FileLock
 
+from ctcml.deployment import Postgres
 from ctcml.errors import BadInput, BrokenRecord, ProtocolBreach, ServiceDown
 from ctcml.people import NAME
+from ctcml.servers import ensure_database
 from ctcml.services import Service, Services, check_port_free, free_port, revive, running
 from ctcml.tables import atomic_path
 from labelstudio.client import account, session
@@ -32,6 +34,7 @@ from labelstudio.tasks import PICTURES
 DATABASE = "label_studio.sqlite3"
 NOWHERE = "http://127.0.0.1:9"  # where calls to the outside end at once; some have no switch (tips on the login page)
 LAST_ADDRESS = 254  # of 127.0.0.1 to 127.0.0.254
+STARTS_WITHIN_S, MIGRATES_WITHIN_S = 180, 900  # on Postgres there is no template: the first start makes every table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +101,18 @@ def prepare_template(venv_python: Path, template: Path) -> None:
 
 
 def label_studio_server(
-    reader: str, *, home: Path, host: str, port: int, venv_python: Path, template: Path
+    reader: str,
+    *,
+    home: Path,
+    host: str,
+    port: int,
+    venv_python: Path,
+    template: Path,
+    database: Postgres | None = None,
 ) -> LabelStudioServer:
     """Describe a reader's server and, the first time, make its home: database from the template, new secrets.
+
+    With `database` the server keeps its records in the reader's own one on that Postgres, which is made when missing.
 
     Raises `ServiceDown` if the port is taken here or on 127.0.0.1: there Label Studio looks, and silently moves on.
     """
@@ -114,16 +126,37 @@ def label_studio_server(
     login = login_for(reader, home)
     if login.external:
         raise BadInput(f"{home}: reader {reader!r} reads on {login.base_url}, which is not ours to start")
-    if not (data / DATABASE).exists():
+    environment = _environment(home=home, data=data, pictures=pictures, url=url)
+    if database is not None:
+        environment |= _on_postgres(reader, data, database)
+    elif not (data / DATABASE).exists():
         _copy_template(template, data)
-    environment = _environment(home=home, data=data, pictures=pictures, url=url) | {
+    environment |= {
         "LABEL_STUDIO_USERNAME": login.admin_email,
         "LABEL_STUDIO_PASSWORD": login.admin_password,
         "LABEL_STUDIO_USER_TOKEN": login.admin_token,
     }
     command = [*_command(venv_python), "start", "--no-browser", "--internal-host", host, "--port", str(port)]
-    service = Service(_service_name(reader), command, environment, home, host, port, "/health")
+    patience = STARTS_WITHIN_S if database is None else MIGRATES_WITHIN_S
+    service = Service(_service_name(reader), command, environment, home, host, port, "/health", patience)
     return LabelStudioServer(reader=reader, service=service)
+
+
+def _on_postgres(reader: str, data: Path, database: Postgres) -> dict[str, str]:
+    """Settings for the reader's own database, which is there afterwards; no server reaches another's by its settings."""
+    if (data / DATABASE).exists():
+        raise BadInput(f"{data / DATABASE}: {reader!r} reads there; end the open round, then remove {data}")
+    data.mkdir(exist_ok=True)
+    own = database.for_reader(reader)
+    ensure_database(own)
+    return {
+        "DJANGO_DB": "default",  # Label Studio's name for Postgres
+        "POSTGRE_HOST": own.host,
+        "POSTGRE_PORT": str(own.port),
+        "POSTGRE_USER": own.user,
+        "POSTGRE_PASSWORD": own.password,
+        "POSTGRE_NAME": own.name,
+    }
 
 
 def _service_name(reader: str) -> str:
@@ -153,7 +186,13 @@ def _is_provisioned(home: Path, url: str) -> bool:
 
 
 def start_servers(
-    services: Services, readers: Sequence[str], *, folder: Path, venv_python: Path, template: Path
+    services: Services,
+    readers: Sequence[str],
+    *,
+    folder: Path,
+    venv_python: Path,
+    template: Path,
+    database: Postgres | None = None,
 ) -> dict[str, LabelStudioServer]:
     """Start a server for each reader side by side in `folder/<reader>`, on an address of its own; make accounts.
 
@@ -161,7 +200,7 @@ def start_servers(
     """
     if len(set(readers)) != len(readers):
         raise BadInput(f"readers {list(readers)}: two have the same name; give each their own")
-    servers = _describe(readers, folder=folder, venv_python=venv_python, template=template)
+    servers = _describe(readers, folder=folder, venv_python=venv_python, template=template, database=database)
     services.start_all(server.service for server in servers.values())
     for server in servers.values():
         provision(server)
@@ -169,7 +208,13 @@ def start_servers(
 
 
 def revive_rooms(
-    state_file: Path, readers: Sequence[str], *, folder: Path, venv_python: Path, template: Path
+    state_file: Path,
+    readers: Sequence[str],
+    *,
+    folder: Path,
+    venv_python: Path,
+    template: Path,
+    database: Postgres | None = None,
 ) -> list[str]:
     """Bring the servers of these readers back that should run and do not; the readers whose servers were started.
 
@@ -180,7 +225,7 @@ def revive_rooms(
     with FileLock(folder / ".rooms.lock"):  # two callers would make two databases for a new reader
         alive = running(state_file)
         dead = [reader for reader in readers if _service_name(reader) not in alive]
-        servers = _describe(dead, folder=folder, venv_python=venv_python, template=template)
+        servers = _describe(dead, folder=folder, venv_python=venv_python, template=template, database=database)
         try:
             revive(state_file, [server.service for server in servers.values()])
         finally:
@@ -193,12 +238,18 @@ def revive_rooms(
 
 
 def _describe(
-    readers: Sequence[str], *, folder: Path, venv_python: Path, template: Path
+    readers: Sequence[str], *, folder: Path, venv_python: Path, template: Path, database: Postgres | None
 ) -> dict[str, LabelStudioServer]:
     ours = [reader for reader in readers if not _is_external(folder / reader)]
     return {
         reader: label_studio_server(
-            reader, home=folder / reader, host=host, port=port, venv_python=venv_python, template=template
+            reader,
+            home=folder / reader,
+            host=host,
+            port=port,
+            venv_python=venv_python,
+            template=template,
+            database=database,
         )
         for reader, (host, port) in _addresses(ours, folder).items()
     }
