@@ -82,24 +82,27 @@ def intake(export: Path, clinical: Path, historic: Path | None, verify: bool, ws
     Example: ctcml intake inbox/export --clinical inbox/clinical.csv
     """
     from ctcml.dataversions import new_data_version
+    from ctcml.executor import open_executor
     from ctcml.identity import load_key
     from ctcml.intake import take_in, verify_data
     from ctcml.params import load_params
 
     params, now, key = load_params(ws.params), datetime.now(UTC), load_key(ws.key)
-    taken = take_in(
-        export,
-        clinical,
-        historic,
-        ws,
-        key=key,
-        block=(params.splits.train, params.splits.steering, params.splits.sealed),
-        seed=params.seed,
-        now=now,
-        page_order=params.intake.page_order,
-        verify=verify,
-        progress=estimated("samples packed"),
-    )
+    with open_executor(**params.executor.model_dump()) as executor:
+        taken = take_in(
+            export,
+            clinical,
+            historic,
+            ws,
+            key=key,
+            block=(params.splits.train, params.splits.steering, params.splits.sealed),
+            seed=params.seed,
+            now=now,
+            page_order=params.intake.page_order,
+            verify=verify,
+            executor=executor,
+            progress=estimated("samples packed"),
+        )
     version = new_data_version(ws, why=f"intake of {taken.samples} samples", by="ctcml intake", now=now)
     say(f"{taken}; page order {', '.join(params.intake.page_order)}; data version {version.tag}")
     if verify:
@@ -240,6 +243,7 @@ STAGES = (
     "replay",
     "chart",
     "embed",
+    "drift",
     "cluster",
     "map",
     "query",
@@ -397,6 +401,34 @@ def restore_command(file: Path, folder: Path) -> None:
     found = restore(file, folder.resolve())
     say(f"{folder}: the workspace of {found.at}, verified: {found}")
     say("`ctcml repro` makes derived files again; `ctcml up` makes new servers for the readers")
+
+
+@cli.group()
+def splits() -> None:
+    """The three sets of patients: train, steering, sealed.
+
+    Example: ctcml splits check
+    """
+
+
+@splits.command("check")
+@workspace_option
+def check_splits(ws: Workspace) -> None:
+    """Prove that no patient, no pixel and no label is in two of the sets; every leak is named.
+
+    Example: ctcml splits check --workspace my-lab
+    """
+    from ctcml.errors import ProtocolBreach
+    from ctcml.leaks import find_leaks
+
+    found, told = find_leaks(ws)
+    for line in found:
+        say(line)
+    if found:
+        raise ProtocolBreach(
+            f"{ws.root}: {len(found)} leak(s) between the sets, see above; nothing that was judged on them holds"
+        )
+    say(f"no leak: {told}")
 
 
 def main() -> None:

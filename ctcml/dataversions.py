@@ -34,6 +34,7 @@ BOOKKEEPING = (
     "sealed_look",
     "promotion",
     "rollback",
+    "alias",
     "mode",
     "reader_added",
     "reader_removed",

@@ -51,8 +51,9 @@ KINDS = (
     "data_version",
     "training",
     "sealed_look",
-    "promotion",
-    "rollback",
+    "promotion",  # body: version, before, counts_before and changes (SHA-256 of the counts, and of the table of changes)
+    "rollback",  # the same, back to a former champion
+    "alias",  # body: alias, version, before; challenger and anchor (of the champion, promotion and rollback tell)
     "request",  # body: request, action, outcome; what a signed request from the dashboard came to
     "mode",  # unattended promotion switched on, simulated readers used, ...
 )

@@ -226,13 +226,67 @@ class Queue(Section):
 
 
 class Gate(Section):
+    """How much worse a challenger may be, and how often the sealed set may be opened; `ctcml.promotion` explains."""
+
     bootstrap: Count
     ctc_sensitivity_margin: Share
     ctc_specificity_margin: Share
-    shared_accuracy_margin: Share
+    cluster_f1_margin: Share
+    count_error_margin: Share
+    anchor_margin: Share
+    anchor_confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    recall_margin: Share
+    calibration_margin: Share
+    drift_margin: Share
+    cluster_min_cells: Count
+    class_min_cells: Count
     new_class_floor: Share
     min_ctc: Count
+    sealed_looks: Count
+    fresh_share: Annotated[float, Field(gt=0, le=1)]
     unattended: bool
+
+    def rule(self) -> dict[str, Any]:
+        """The numbers that `ctcml.promotion.judge` takes."""
+        return self.model_dump(exclude={"sealed_looks", "fresh_share", "unattended"})
+
+
+class Retrain(Section):
+    """When the clock trains again; `ctcml.retraining` explains the reasons."""
+
+    schedule: str
+    new_labels: Count
+    new_class: bool
+    drift_alarm: bool
+
+
+class Executor(Section):
+    """Where per-sample work runs; `ctcml.executor` explains the kinds. It changes nothing of what is made."""
+
+    kind: Literal["here", "threads", "processes", "dask", "ray"]
+    workers: Annotated[int, Field(ge=0)]
+    address: str
+
+    @field_validator("address")
+    @classmethod
+    def address_is_of_a_cluster(cls, address: str, info: ValidationInfo) -> str:
+        if address and info.data.get("kind") not in ("dask", "ray", None):
+            raise ValueError(
+                f"kind {info.data['kind']!r} runs on this machine; leave the address empty, or name a cluster's kind"
+            )
+        return address
+
+
+class Drift(Section):
+    """When samples are called unlike the training cells; `ctcml.drift` explains each number."""
+
+    rate: Annotated[float, Field(gt=0, lt=0.5)]
+    min_cells: Annotated[int, Field(ge=2)]
+    reference_cells: Count
+    recent: Count
+    chance: Annotated[float, Field(gt=0, lt=0.5)]
+    bound: Annotated[float, Field(gt=1)]
+    bootstrap: Count
 
 
 class Counts(Section):
@@ -270,6 +324,9 @@ class Params(Section):
     discover: Discover
     queue: Queue
     gate: Gate
+    retrain: Retrain
+    executor: Executor
+    drift: Drift
     counts: Counts
     survival: Survival
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 from ctcml.errors import BadInput, BrokenRecord, ProtocolBreach
 from ctcml.ledger import Event
 
-ACTIONS = ("accept_class", "reject_class")
+ACTIONS = ("accept_class", "reject_class", "promote", "rollback")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,21 +31,22 @@ def settle(ws: Workspace, *, say: Say) -> None:
     from ctcml.ledger import Ledger
     from ctcml.opinions import opinions_of
     from ctcml.tables import MANIFEST, OPINIONS, TRUTH, read_folder, write_table
-    from ctcml.truth import ground_truth
+    from ctcml.truth import ground_truth, without_sealed_labels
 
     events = list(Ledger(ws.ledger_snapshot).events())
     manifest = read_folder(ws.manifest, MANIFEST)
     truth = ground_truth(events, manifest)
     write_table(truth.cells, TRUTH, ws.truth)
+    write_table(truth.sealed, TRUTH, ws.sealed)
     write_json(
         ws.classes,
         [{"class_id": one.class_id, "name": one.name, "definition": one.definition} for one in truth.classes],
     )
     write_json(ws.roles, {patient: role.value for patient, role in sorted(truth.roles.items())})
     opinions = opinions_of(events, manifest.set_index("cell_uid")["patient_uid"])
-    write_table(opinions, OPINIONS, ws.opinions)
+    write_table(without_sealed_labels(opinions, truth.roles), OPINIONS, ws.opinions)
     say(
-        f"{len(truth.cells)} labelled cells in {len(truth.classes)} classes, {len(opinions)} readings; {truth.historic_unused} historic labels of held-out patients stay closed"
+        f"{len(truth.cells)} labelled cells and {len(truth.sealed)} that only the gate may see in {len(truth.classes)} classes, {len(opinions)} readings; {truth.historic_unused} historic labels of held-out patients stay closed"
     )
 
 
@@ -191,6 +192,9 @@ def evaluate(ws: Workspace, *, seed: int, gate: sections.Gate, counts: sections.
         ws,
         fresh_folder(ws.pictures / "evaluation"),
         thresholds=counts.thresholds,
+        temperature_sd=counts.temperature_sd,
+        readers_differ=counts.readers_differ,
+        readers_differ_cells=counts.readers_differ_cells,
         bootstrap=gate.bootstrap,
         seed=seed,
         simulated=simulated(ws),
@@ -228,46 +232,26 @@ def replay(
     write_json(ws.replay, report)
 
 
-def embed(ws: Workspace, *, say: Say) -> None:
+# In quotes, as where the work runs is no part of what is made: a name would tie the fingerprint to params.py.
+def embed(ws: Workspace, *, executor: "sections.Executor", say: Say) -> None:
     """Write latents, probabilities, reconstruction errors and appearance of every thumbnail by the champion."""
-    from ctcml.embed import load_scorer, look
-    from ctcml.malloc import keep_freed_memory
-    from ctcml.shards import data_sha256, read_inputs, sample_uids
-    from ctcml.tables import EMBEDDING, write_table
+    from ctcml.archive import embed_archive
+    from ctcml.executor import open_executor
 
-    keep_freed_memory()
-    scorer = load_scorer(ws.champion)
-    image = json.loads((ws.champion / "model.json").read_text())["image"]
-    folder = fresh_folder(ws.embeddings)
-    samples = sample_uids(ws.shards)
-    for number, sample_uid in enumerate(samples, start=1):
-        uids, images = read_inputs(ws.shards, [sample_uid], **image)
-        seen = look(scorer, images)
-        write_table(
-            pd.DataFrame(
-                {
-                    "cell_uid": uids,
-                    "sample_uid": sample_uid,
-                    "predicted": [scorer.classes[at] for at in seen.probabilities.argmax(axis=1)],
-                    "probabilities": list(seen.probabilities),
-                    "latent": list(seen.latents),
-                    "reconstruction_error": list(seen.reconstruction_error),
-                    "energy": seen.energy,
-                    "appearance": list(seen.appearance),
-                }
-            ),
-            EMBEDDING,
-            folder / f"{sample_uid}.parquet",
-        )
-        if number % 40 == 0 or number == len(samples):
-            say(f"{number}/{len(samples)} samples scored")
-    version = json.loads((ws.champion / "version.json").read_text())["version"]
-    made_of = {
-        "model_version": version,
-        "weights_sha256": scorer.weights_sha256,
-        "shards_sha256": data_sha256(ws.manifest),
-    }
-    write_json(folder / "made_of.json", made_of | {"classes": scorer.classes, "image": image})
+    with open_executor(**executor.model_dump()) as workers:
+        embed_archive(ws, ws.champion, ws.embeddings, executor=workers, say=say)
+
+
+def drift(ws: Workspace, *, seed: int, drift: sections.Drift, say: Say) -> None:
+    """Set each sample beside the training cells of its instrument and site, and the champion beside the random arm."""
+    from ctcml.drift import look_for_drift
+    from ctcml.drift_pictures import draw_drift
+    from ctcml.tables import DRIFT, write_table
+
+    table, report = look_for_drift(ws, seed=seed, simulated=simulated(ws), say=say, **drift.model_dump())
+    write_table(table[list(DRIFT)], DRIFT, ws.drift_samples)
+    write_json(ws.drift, report, allow_nan=False)
+    draw_drift(table, report, fresh_folder(ws.pictures / "drift"))
 
 
 def cluster(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> None:
@@ -286,12 +270,13 @@ def cluster(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) 
 
 
 def chart(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) -> None:
-    """Fit the flat maps to the training cells as the candidate sees them; they stay with the model for good."""
+    """Fit the flat maps to the training cells as the candidate sees them, and keep these cells: both stay with the model."""
     import numpy as np
 
-    from ctcml.embed import load_scorer, score
+    from ctcml.embed import load_scorer, look
     from ctcml.latentmap import METHODS, choose_cells, fit_reducer, write_chart
     from ctcml.map_pictures import SPELT, map_plot
+    from ctcml.reference import PLACE, write_reference
     from ctcml.shards import read_inputs
     from ctcml.tables import TRUTH, read_table
     from ctcml.truth import training_cells
@@ -303,13 +288,14 @@ def chart(ws: Workspace, *, seed: int, discover: sections.Discover, say: Say) ->
     scorer = load_scorer(ws.candidate)
     image = json.loads((ws.candidate / "model.json").read_text())["image"]
     uids, images = read_inputs(ws.shards, sorted(set(chosen["sample_uid"])), cell_uids=set(class_of.index), **image)
-    classes, latents = class_of[uids].tolist(), score(scorer, images).latents
+    classes, seen = class_of[uids].tolist(), look(scorer, images)
     reducers = [
-        fit_reducer(latents, method=method, seed=seed, weights_sha256=scorer.weights_sha256) for method in METHODS
+        fit_reducer(seen.latents, method=method, seed=seed, weights_sha256=scorer.weights_sha256) for method in METHODS
     ]
     write_chart(
         fresh_folder(ws.chart), reducers, about={"cells": len(uids), "per_class": class_of.value_counts().to_dict()}
     )
+    write_reference(ws.chart / PLACE.name, seen, classes)
     stamp = simulated(ws)
     folder = fresh_folder(ws.pictures / "chart")
     for one in reducers:
@@ -474,31 +460,9 @@ def query(ws: Workspace, *, seed: int, queue: sections.Queue, counts: sections.C
 
 def calibrate(ws: Workspace, *, counts: sections.Counts, say: Say) -> None:
     """Measure what the champion's probabilities are worth, on settled cells of steering patients."""
-    from ctcml.agreement import exact_agreement
-    from ctcml.calibration import calibrate as fit
-    from ctcml.calibration import reading_error
-    from ctcml.records import Purpose, Role
-    from ctcml.tables import EMBEDDING, OPINIONS, TRUTH, read_folder, read_table
-    from ctcml.truth import evaluation_cells
+    from ctcml.recounting import calibrated
 
-    # The evaluation arm is drawn at random, so its readers differ as often as readers do; the queue seeks hard cells.
-    same, read_twice = exact_agreement(read_table(ws.opinions, OPINIONS), Purpose.EVALUATION)
-    found = fit(
-        read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "sample_uid", "probabilities"]),
-        evaluation_cells(read_table(ws.truth, TRUTH), Role.STEERING),
-        classes=json.loads((ws.champion / "model.json").read_text())["classes"],
-        temperature_sd=counts.temperature_sd,
-        spread=counts.patient_spread,
-        spread_sd=counts.patient_spread_sd,
-        frequency_events=counts.frequency_events,
-        reading_error=reading_error(
-            None if same is None else 1 - same,
-            read_twice,
-            prior=counts.readers_differ,
-            prior_cells=counts.readers_differ_cells,
-        ),
-        read_twice=read_twice,
-    )
+    found = calibrated(ws, ws.champion, ws.embeddings, counts=counts)
     write_json(ws.calibration, found.to_dict())
     say(
         f"temperature {found.temperature:.2f} and the patients' common errors from {found.cells} settled cells of "
@@ -508,30 +472,14 @@ def calibrate(ws: Workspace, *, counts: sections.Counts, say: Say) -> None:
 
 def count(ws: Workspace, *, counts: sections.Counts, survival: sections.Survival, say: Say) -> None:
     """Count cells per sample, with intervals and the risk of lying on the other side of the cut-off."""
-    from ctcml.clinical import COVARIATE
-    from ctcml.counts import count_cells
+    from ctcml.recounting import counted
     from ctcml.shards import sample_uids
-    from ctcml.tables import CLINICAL, COUNTS, EMBEDDING, MANIFEST, read_folder, read_table, write_table
+    from ctcml.tables import COUNTS, write_table
 
-    classes = json.loads((ws.champion / "model.json").read_text())["classes"]
-    cells = read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "sample_uid", "predicted", "probabilities"])
-    cells = cells.merge(read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "proposed"]), on="cell_uid")
-    samples = read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE)
-    samples = samples[samples["sample_uid"].isin(sample_uids(ws.manifest))]
-    errors = json.loads(ws.calibration.read_text())
-    table = count_cells(
-        cells,
-        samples,
-        classes=classes,
-        thresholds=counts.thresholds,
-        interval=counts.interval,
-        cutoffs=survival.cutoffs,
-        exploratory_cutoffs=survival.exploratory_cutoffs,
-        frequency_events=counts.frequency_events,
-        **{name: errors[name] for name in ("temperature", "usual", "spread", "reading_error")},
-    )
+    calibration = json.loads(ws.calibration.read_text())
+    table = counted(ws, ws.champion, ws.embeddings, calibration, counts=counts, survival=survival)
     write_table(table, COUNTS, ws.counts)
-    say(f"{len(samples)} samples counted")
+    say(f"{len(sample_uids(ws.manifest))} samples counted")
 
 
 def survive(ws: Workspace, *, counts: sections.Counts, survival: sections.Survival, say: Say) -> None:
@@ -601,6 +549,7 @@ STAGES = (
     replay,
     chart,
     embed,
+    drift,
     cluster,
     map,
     query,

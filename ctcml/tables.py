@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctcml.errors import BadTable
+from ctcml.errors import BadTable, ProtocolBreach
 from ctcml.records import FEATURES as FEATURE_NAMES
+from ctcml.workspace import SEALED_LABELS
 
 STR, BOOL, I16, I32, F32, F64, BYTES = (
     pa.string(),
@@ -178,6 +179,26 @@ OPINIONS: Schema = {  # a row a reading, in the order of the ledger; nothing tha
     "repeat": BOOL,  # a hidden repeat: asked to measure the reader, never to settle
 }
 QUEUE: Schema = {"cell_uid": STR, "purpose": STR, "reason": STR, "rank": I32}
+DRIFT: Schema = {  # a row a tube of blood, set beside the training cells of its instrument and site
+    "sample_uid": STR,
+    "instrument": STR,
+    "site": STR,
+    "place": I32,  # in time, among the samples of the instrument
+    "reference": STR,  # whose training cells it was set beside
+    "in_usual": BOOL,  # one of those from which the bounds were learned
+    "cells": I32,  # that could be compared
+    "latents": F32,  # the distances of `sample_distances`; null with too few cells
+    "appearance": F32,
+    "intensity": F32,
+    "cd45_level": F32,  # median rank of its cells' intensity among the reference's; 0.5 is usual
+    "dapi_level": F32,
+    "ck_level": F32,
+    "departure": F32,  # of the distance that departs most: 0 is usual, 1 is the bound
+    "strongest": STR,  # which one
+    "p": F32,
+    "drifts": BOOL,
+    "martingale": F32,  # against exchangeability of the instrument's samples up to this one
+}
 COUNTS: Schema = {
     "sample_uid": STR,
     "patient_uid": STR,
@@ -237,7 +258,14 @@ def write_table(table: pd.DataFrame, schema: Schema, path: Path, *, extra_prefix
 def read_table(
     path: Path, schema: Schema, *, columns: list[str] | None = None, extra_prefix: str | None = None
 ) -> pd.DataFrame:
-    """Read one table and check that it is what it says; lists come back as numpy arrays."""
+    """Read one table and check that it is what it says; lists come back as numpy arrays.
+
+    The labels of sealed patients are read by `ctcml.sealed` alone; here they are a `ProtocolBreach`.
+    """
+    if path.name == SEALED_LABELS:
+        raise ProtocolBreach(
+            f"{path}: labels of sealed patients are for the gate alone; use those of training patients"
+        )
     try:
         arrow = pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:

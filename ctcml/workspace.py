@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+SEALED_LABELS = "sealed.parquet"  # the file that `tables.read_table` opens for nobody
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -75,6 +77,11 @@ class Workspace:
         return self.derived / "truth.parquet"
 
     @property
+    def sealed(self) -> Path:
+        """The labels of sealed patients, closed to everybody but the gate (`ctcml.sealed`)."""
+        return self.derived / SEALED_LABELS
+
+    @property
     def classes(self) -> Path:
         return self.derived / "classes.json"
 
@@ -137,6 +144,15 @@ class Workspace:
     def calibration(self) -> Path:
         """What the champion's probabilities are worth, measured on settled cells of steering patients."""
         return self.derived / "calibration.json"
+
+    @property
+    def drift(self) -> Path:
+        """Which instruments' samples no longer look like the training cells, and how the champion does on the random arm."""
+        return self.derived / "drift.json"
+
+    @property
+    def drift_samples(self) -> Path:
+        return self.derived / "drift.parquet"
 
     @property
     def counts(self) -> Path:
@@ -226,9 +242,19 @@ class Workspace:
         return self.private / "checkpoints"
 
     @property
+    def kept_embeddings(self) -> Path:
+        """What models said of samples, a folder a model, so that nothing is computed twice; `ctcml.archive` keeps it."""
+        return self.private / "embeddings"
+
+    @property
     def receipts(self) -> Path:
         """Size and time of the files of each sample that was taken in, so that the same export is recognised at once."""
         return self.private / "receipts"
+
+    @property
+    def deployment(self) -> Path:
+        """Databases, buckets and workers apart from this folder, with their passwords (mode 0600); most workspaces have none."""
+        return self.private / "deployment.yaml"
 
     @property
     def services(self) -> Path:

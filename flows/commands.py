@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ctcml.errors import ServiceDown
 from ctcml.options import workspace_option
 from ctcml.telling import say
 from ctcml.workspace import Workspace
@@ -159,11 +160,63 @@ def promote(version: str, signed_by: str, reason: str, ws: Workspace) -> None:
 
     engines = use_engines(ws)
     from flows.promotion import sign
-    from flows.recount import recount
 
     sign(str(ws.root), engines.mlflow, version, signed_by, reason)
-    recount(str(ws.root))
     say(f"version {version} is champion, signed by {signed_by}")
 
 
-COMMANDS = {"review": review, "inbox": inbox, "demo": demo, "up": up, "down": down, "loop": loop, "promote": promote}
+@click.command()
+@click.option("--version", required=True, help="A former champion.")
+@click.option("--signed-by", required=True, help="Who answers for it.")
+@click.option("--reason", required=True, help="Why.")
+@workspace_option
+def rollback(version: str, signed_by: str, reason: str, ws: Workspace) -> None:
+    """Make a former champion the champion again and recount everything.
+
+    Example: ctcml rollback --version 1 --signed-by "Dr. A. Reader" --reason "misses dim CTCs of site 2"
+    """
+    from flows.serving import use_engines
+
+    engines = use_engines(ws)
+    from flows.promotion import rollback as go_back
+
+    same = go_back(str(ws.root), engines.mlflow, version, signed_by, reason)
+    told = "are those from before, to the byte" if same else "were made of data or parameters that changed since"
+    say(f"version {version} is champion again, signed by {signed_by}; the counts {told}")
+
+
+@click.command()
+@workspace_option
+def retrain(ws: Workspace) -> None:
+    """Retrain now if there is reason to (new labels, a new class, drift), judge the model and recount.
+
+    Example: ctcml retrain --workspace my-lab
+    """
+    from flows.serving import use_engines
+
+    engines = use_engines(ws)
+    from flows.retraining import retraining
+
+    done = retraining(str(ws.root), engines.mlflow)
+    if done.busy:
+        raise ServiceDown(f"{ws.root}: another retraining is running; wait for it, or look at it in Prefect")
+    if done.report is None:
+        say("nothing new enough to train on; retrain.* in params.yaml say what is enough")
+    else:
+        say(
+            f"version {done.report['version']}: {done.report['verdict'] or 'not judged'}; "
+            + "; ".join(done.report["reasons"])
+        )
+
+
+COMMANDS = {
+    "review": review,
+    "inbox": inbox,
+    "demo": demo,
+    "up": up,
+    "down": down,
+    "loop": loop,
+    "promote": promote,
+    "rollback": rollback,
+    "retrain": retrain,
+}

@@ -7,6 +7,7 @@ from prefect import flow
 
 from ctcml.dataversions import new_data_version
 from ctcml.errors import CtcmlError
+from ctcml.executor import open_executor
 from ctcml.identity import load_key
 from ctcml.inbox import Delivery, deliveries
 from ctcml.intake import Taken, take_in
@@ -25,18 +26,20 @@ class InboxReport:
 def pack(root: str, export: str, clinical: str, historic: str | None) -> Taken:
     ws, params = workspace_and_params(root)
     tell = say()
-    return take_in(
-        Path(export),
-        Path(clinical),
-        Path(historic) if historic else None,
-        ws,
-        key=load_key(ws.key),
-        block=(params.splits.train, params.splits.steering, params.splits.sealed),
-        seed=params.seed,
-        now=now(),
-        page_order=params.intake.page_order,
-        progress=lambda done, all_: tell(f"{done}/{all_} samples packed") if done % 30 == 0 else None,
-    )
+    with open_executor(**params.executor.model_dump()) as executor:
+        return take_in(
+            Path(export),
+            Path(clinical),
+            Path(historic) if historic else None,
+            ws,
+            key=load_key(ws.key),
+            block=(params.splits.train, params.splits.steering, params.splits.sealed),
+            seed=params.seed,
+            now=now(),
+            page_order=params.intake.page_order,
+            executor=executor,
+            progress=lambda done, all_: tell(f"{done}/{all_} samples packed") if done % 30 == 0 else None,
+        )
 
 
 @local

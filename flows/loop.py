@@ -15,8 +15,9 @@ from ctcml.ledger import Draft, Ledger
 from ctcml.settlement import Round
 from flows.intake import intake
 from flows.progress import announce
-from flows.promotion import promotion
-from flows.recount import discovery, recount
+from flows.promotion import carry_out
+from flows.recount import discovery
+from flows.retraining import learn, one_at_a_time
 from flows.review_pull import enlarge, review_pull
 from flows.review_push import review_push
 from flows.serving import revive_reading_rooms
@@ -63,13 +64,10 @@ def go_on(root: str, tracking_uri: str, occasion: str) -> Standing:
     if standing.waits_for:
         review_push(root)  # what came out of it: contested cells, and cells that are read again
         return standing
-    enlarge(root, occasion)
-    announce(ws, "retraining")
-    version = training(root, tracking_uri)
-    announce(ws, "promotion")
-    report = promotion(root, tracking_uri, version)
-    announce(ws, "recount")
-    recount(root)
+    with one_at_a_time(ws):
+        enlarge(root, occasion)
+        announce(ws, "retraining")
+        report = learn(root, tracking_uri)
     close(root)
     return Standing(waits_for=(), open_cells=0, report=report)
 
@@ -103,6 +101,7 @@ def review(root: str, tracking_uri: str) -> Standing | None:
     ws, _ = workspace_and_params(root)
     occasions = open_occasions(Ledger(ws.ledger).events())
     revive_reading_rooms(ws)
+    carry_out(root, tracking_uri)
     if not occasions:
         review_pull(root)  # late changes to readings are noticed, signed decisions carried out
         return None

@@ -18,7 +18,7 @@ from ctcml.versioning import commit
 from ctcml.withdrawal import withdrawn_cells
 from flows.intake import freeze
 from flows.steps import local, now, over_network, say, workspace_and_params
-from labelstudio.desk import execute_requests
+from labelstudio.desk import class_decisions, execute_requests
 from labelstudio.rounds import Pulled, pull_reads, queue_of
 
 
@@ -63,9 +63,10 @@ def settle(root: str) -> Round:
 
 @local
 def execute(root: str) -> int:
-    """Carry out what people signed on the dashboard, each once; what cannot be done is refused with its reason."""
+    """Carry out what experts decided about classes on the dashboard, each once; what cannot be done is refused with its reason."""
     ws, params = workspace_and_params(root)
-    told = execute_requests(ws, look_alikes=params.review.look_alikes, seed=params.seed, now=now())
+    handlers = class_decisions(ws, look_alikes=params.review.look_alikes, seed=params.seed, now=now())
+    told = execute_requests(ws, handlers, now=now())
     for line in told:
         say()(line)
     if told:

@@ -25,7 +25,7 @@ def register(root: str, tracking_uri: str) -> str:
         data_version=newest.tag,
         data_md5=newest.data_md5,
         code_commit=code_commit(SOURCE),
-        beside={"chart": ws.chart, "replay.json": ws.replay},
+        beside={"chart": ws.chart, "replay.json": ws.replay, "scorecard.json": ws.evaluation},
     )
 
 
@@ -34,7 +34,8 @@ def mirror_evaluation(root: str, tracking_uri: str, version: str) -> None:
     """The candidate on steering patients; its galleries of thumbnails stay in the workspace."""
     ws, _ = workspace_and_params(root)
     report = json.loads(ws.evaluation.read_text())
-    drawn = [ws.pictures / "evaluation" / name for name in ("confusion.png", "mistakes.png")]
+    names = ("scorecard.html", "confusion.png", "subgroups.png", "reliability.png", "thresholds.png", "mistakes.png")
+    drawn = [ws.pictures / "evaluation" / name for name in names]
     log_scorecard(tracking_uri, version, report, [file for file in drawn if file.exists()], by="steering")
 
 
@@ -51,7 +52,8 @@ def write_down(root: str, version: str) -> None:
     ws, _ = workspace_and_params(root)
     ledger = Ledger(ws.ledger)
     if version not in {event.body["version"] for event in ledger.events("training")}:
-        body = {"version": version, "data_version": versions(ws.root)[-1].tag}
+        alarmed = json.loads(ws.drift.read_text())["alarmed"] if ws.drift.exists() else []
+        body = {"version": version, "data_version": versions(ws.root)[-1].tag, "alarmed": alarmed}
         ledger.append(
             [Draft(kind="training", by="flow", why="the ground truth or the parameters changed", body=body)], now=now()
         )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -86,15 +87,22 @@ def forget_pictures(ws: Workspace) -> None:
         show_examples(ws.review, Path(login.pictures) if login.pictures else file.parent / "pictures")
 
 
-def execute_requests(ws: Workspace, *, look_alikes: int, seed: int, now: datetime) -> list[str]:
+Carry = Callable[[Request], str]  # does what a verified request asks for, and says what came of it
+
+
+def execute_requests(ws: Workspace, handlers: Mapping[str, Carry], *, now: datetime) -> list[str]:
     """Carry out what people signed on the dashboard, each once; a line for each, also for those that are refused.
 
-    A request is refused when its signature is not that of the person's password, or when what it asks for cannot be done.
+    `handlers` has one for each action that is to be executed; requests for other actions wait. A request is refused when
+    its signature is not that of the person's password, or when what it asks for cannot be done.
     """
     ledger, told = Ledger(ws.ledger), []
     for one in waiting_requests(ws.requests, ledger.events("request")):
+        if one.action not in handlers:
+            continue
         try:
-            outcome = _execute(ws, one, look_alikes=look_alikes, seed=seed, now=now)
+            _require_signature(ws, one)
+            outcome = handlers[one.action](one)
         except CtcmlError as error:
             outcome = f"refused: {error}"
         body = {"request": one.request, "action": one.action, "outcome": outcome}
@@ -103,21 +111,29 @@ def execute_requests(ws: Workspace, *, look_alikes: int, seed: int, now: datetim
     return told
 
 
-def _execute(ws: Workspace, one: Request, *, look_alikes: int, seed: int, now: datetime) -> str:
-    if any(event.body["request"] == one.request for event in Ledger(ws.ledger).events("class_vote")):
-        return "done before"  # a run that was killed wrote the vote and not its receipt
+def class_decisions(ws: Workspace, *, look_alikes: int, seed: int, now: datetime) -> dict[str, Carry]:
+    """What to do with experts' decisions about proposed classes."""
+
+    def decide(one: Request) -> str:
+        if any(event.body["request"] == one.request for event in Ledger(ws.ledger).events("class_vote")):
+            return "done before"  # a run that was killed wrote the vote and not its receipt
+        return decide_class(
+            ws,
+            str(one.body.get("class_id")),
+            expert=one.by,
+            accepts=one.action == "accept_class",
+            definition=str(one.body.get("definition") or ""),
+            why=str(one.body.get("reason") or ""),
+            look_alikes=look_alikes,
+            seed=seed,
+            now=now,
+            request=one.request,
+        )
+
+    return {"accept_class": decide, "reject_class": decide}
+
+
+def _require_signature(ws: Workspace, one: Request) -> None:
     if one.by not in [person.name for person in people_of(Ledger(ws.ledger).events())]:
         raise ProtocolBreach(f"{one.by!r} is not registered; expected a reader or an adjudicator")
     require_signed_by(one, read_login(server_home(ws, one.by) / "login.json").reader_password)
-    return decide_class(
-        ws,
-        str(one.body.get("class_id")),
-        expert=one.by,
-        accepts=one.action == "accept_class",
-        definition=str(one.body.get("definition") or ""),
-        why=str(one.body.get("reason") or ""),
-        look_alikes=look_alikes,
-        seed=seed,
-        now=now,
-        request=one.request,
-    )

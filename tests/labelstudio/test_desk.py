@@ -9,10 +9,10 @@ from factories import KEY, NOON, a_historic, a_ledger, a_patient, a_queued, a_sa
 from ctcml.class_desk import ballots_of
 from ctcml.class_evidence import write_evidence
 from ctcml.ledger import Ledger
-from ctcml.requests import append_request
+from ctcml.requests import Request, append_request
 from ctcml.settlement import settle_readings
 from ctcml.workspace import Workspace
-from labelstudio.desk import execute_requests, forget_pictures, renew_protocol
+from labelstudio.desk import class_decisions, execute_requests, forget_pictures, renew_protocol
 from labelstudio.protocol import show_examples
 from labelstudio.rounds import server_home
 from labelstudio.server import login_for, read_login
@@ -47,7 +47,7 @@ def ask(ws: Workspace, name: str, *, signed_with: str | None = None, action: str
 
 
 def execute(ws: Workspace) -> list[str]:
-    return execute_requests(ws, look_alikes=0, seed=1, now=NOON)
+    return execute_requests(ws, class_decisions(ws, look_alikes=0, seed=1, now=NOON), now=NOON)
 
 
 def status(ws: Workspace) -> str:
@@ -88,6 +88,24 @@ def test_a_run_killed_between_vote_and_receipt_does_not_vote_twice(ws: Workspace
     ledger.path.write_text("".join(kept))
     assert execute(ws) == ["accept_class by anna: done before"]
     assert sum(1 for _ in ledger.events("class_vote")) == 1
+
+
+def test_a_signed_promotion_waits_for_a_flow_that_can_carry_it_out_and_is_done_once(ws: Workspace) -> None:
+    body = {"version": "2", "reason": "finds more"}
+    for name in ("anna", "ben"):
+        append_request(ws.requests, by=name, password=password(ws, "anna"), action="promote", body=body, now=NOON)
+    assert execute(ws) == []
+    carried: list[str] = []
+
+    def promote(one: Request) -> str:
+        carried.append(f"{one.body['version']} by {one.by}")
+        return "promoted"
+
+    told = execute_requests(ws, {"promote": promote}, now=NOON)
+    assert told[0] == "promote by anna: promoted"
+    assert "refused: request" in told[1]  # ben, with anna's password
+    assert execute_requests(ws, {"promote": promote}, now=NOON) == []
+    assert carried == ["2 by anna"]
 
 
 def test_a_rejection_needs_no_definition(ws: Workspace) -> None:
