@@ -19,6 +19,7 @@ demo: setup  ## the whole loop on a simulated laboratory (ARGS=--human, ARGS=--r
 	@$(BIN)/ctcml demo --workspace '$(WORKSPACE)' $(ARGS)
 
 test: setup  ## style, types, architecture and all tests
+	@.ci/install-postgres
 	@.ci/check
 
 trials: setup  ## the heavy trials, beyond the small sample of each in the tests, and the benches; prints their figures

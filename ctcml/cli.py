@@ -82,12 +82,12 @@ def intake(export: Path, clinical: Path, historic: Path | None, verify: bool, ws
     Example: ctcml intake inbox/export --clinical inbox/clinical.csv
     """
     from ctcml.dataversions import new_data_version
+    from ctcml.deployment import parameters_of
     from ctcml.executor import open_executor
     from ctcml.identity import load_key
     from ctcml.intake import take_in, verify_data
-    from ctcml.params import load_params
 
-    params, now, key = load_params(ws.params), datetime.now(UTC), load_key(ws.key)
+    params, now, key = parameters_of(ws), datetime.now(UTC), load_key(ws.key)
     with open_executor(**params.executor.model_dump()) as executor:
         taken = take_in(
             export,
@@ -226,9 +226,9 @@ def _stage_command(name: str) -> click.Command:
     )
     @workspace_option
     def command(ws: Workspace) -> None:
-        from ctcml.params import load_params
+        from ctcml.deployment import parameters_of
 
-        params = load_params(ws.params)
+        params = parameters_of(ws)
         function(ws, **{one: getattr(params, one) for one in wanted}, say=say)
 
     return command

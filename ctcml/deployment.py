@@ -14,7 +14,8 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 
 from ctcml.errors import BadInput, BadParams
-from ctcml.params import Executor, Section
+from ctcml.params import Executor, Params, Section, load_params
+from ctcml.workspace import Workspace
 
 NAME_BYTES = 63  # Postgres cuts a longer name, and two readers could then share a database
 
@@ -157,6 +158,12 @@ class Deployment(Section):
     dvc: Dvc = Dvc()
     s3: S3 = S3()
     executor: Workers = Workers()
+
+
+def parameters_of(ws: Workspace) -> Params:
+    """The workspace's `params.yaml`, with what this installation has instead of its section `executor`."""
+    params = load_params(ws.params)
+    return params.model_copy(update={"executor": read_deployment(ws.deployment).executor.over(params.executor)})
 
 
 def read_deployment(file: Path) -> Deployment:

@@ -10,7 +10,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 
-from ctcml.params import Params, load_params
+from ctcml.deployment import parameters_of
+from ctcml.params import Params
 from ctcml.versioning import repro
 from ctcml.workspace import Workspace
 
@@ -21,7 +22,7 @@ over_network = task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[1, 5,
 
 def workspace_and_params(root: str) -> tuple[Workspace, Params]:
     ws = Workspace(Path(root))
-    return ws, load_params(ws.params)
+    return ws, parameters_of(ws)
 
 
 def now() -> datetime:

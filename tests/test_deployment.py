@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from ctcml.dataversions import SOURCE
-from ctcml.deployment import Deployment, Postgres, Workers, read_deployment
+from ctcml.deployment import Deployment, Postgres, Workers, parameters_of, read_deployment
 from ctcml.errors import BadInput, BadParams
-from ctcml.params import Executor
+from ctcml.params import Executor, load_params
 from ctcml.servers import mlflow_service, prefect_service, schedules_service
 from ctcml.versioning import GITIGNORE
 from ctcml.workspace import Workspace
@@ -43,6 +43,17 @@ def test_the_example_is_a_deployment_that_names_every_setting(tmp_path: Path) ->
     told = yaml.safe_load(EXAMPLE.read_text())
     for name, about in Deployment.model_fields.items():
         assert set(told[name]) | {"workers"} == set(about.annotation.model_fields) | {"workers"}  # type: ignore[union-attr]
+
+
+def test_where_the_work_runs_is_told_by_the_deployment_and_all_else_by_the_parameters(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    ws.params.write_text((SOURCE / "params.yaml").read_text())
+    assert parameters_of(ws) == load_params(ws.params)
+    ws.private.mkdir()
+    written(ws.private, "executor: {kind: threads, workers: 3}")
+    found = parameters_of(ws)
+    assert found.executor == Executor(kind="threads", workers=3, address="")
+    assert found.gate == load_params(ws.params).gate
 
 
 def test_every_mistake_is_told_at_once_and_none_quotes_a_secret(tmp_path: Path) -> None:
