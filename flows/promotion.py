@@ -22,7 +22,7 @@ from ctcml.gate import hold_gate, judge_steering, sealed_budget
 from ctcml.ledger import Draft, Ledger
 from ctcml.records import Verdict
 from ctcml.recount_pictures import changes_plot
-from ctcml.recounting import as_csv, changes, recounted
+from ctcml.recounting import as_csv, changes, flips_in_words, recounted
 from ctcml.registry import download_model, get_alias, log_scorecard, set_alias
 from ctcml.requests import Request
 from ctcml.retraining import champions, require_former, rolled_back
@@ -124,10 +124,11 @@ def on_steering(root: str, tracking_uri: str, version: str) -> dict[str, Any]:
 
 
 @over_network
-def look_ahead(root: str, tracking_uri: str, version: str) -> tuple[float, float] | None:
+def look_ahead(root: str, tracking_uri: str, version: str) -> dict[str, Any]:
     """Embed and count the whole archive by the challenger before anybody signs.
 
-    Returns the shares of samples that drift with it and with the champion; None where too few samples tell.
+    Returns a sentence for each patient whose count crosses the cut-off, and the shares of samples that drift with it and
+    with the champion (None where too few samples tell).
     """
     ws, params = workspace_and_params(root)
     embeddings = ws.private / "preview"
@@ -143,12 +144,13 @@ def look_ahead(root: str, tracking_uri: str, version: str) -> tuple[float, float
         unfinished.write_text(as_csv(table), encoding="utf-8")
     changes_plot(table, ws.reports / f"changes-{version}.png", simulated=simulated(ws))
     shutil.rmtree(embeddings, ignore_errors=True)
-    say()(f"{int(table['flips'].sum())} of {len(table)} counts would change the side of their cut-off")
-    return None if any(isnan(one) for one in shares) else shares
+    flips = flips_in_words(table)
+    say()(f"{len(flips)} of {len(table)} counts would cross their cut-off: {changes_of(ws, version)}")
+    return {"flips": flips, "drift": None if any(isnan(one) for one in shares) else list(shares)}
 
 
 @over_network
-def compare(root: str, tracking_uri: str, version: str, drift: tuple[float, float] | None) -> dict[str, Any]:
+def compare(root: str, tracking_uri: str, version: str, ahead: dict[str, Any]) -> dict[str, Any]:
     """Load the models back from the registry and hold the gate; without a look left it cannot decide, and says what to do."""
     ws, params = workspace_and_params(root)
     champion, first = str(get_alias(tracking_uri, "champion")), str(get_alias(tracking_uri, "anchor"))
@@ -164,7 +166,7 @@ def compare(root: str, tracking_uri: str, version: str, drift: tuple[float, floa
                 version=version,
                 gate=params.gate,
                 counts=params.counts,
-                drift=drift,
+                drift=tuple(ahead["drift"]) if ahead["drift"] else None,
                 seed=params.seed,
                 now=now(),
                 say=say(),
@@ -178,6 +180,7 @@ def compare(root: str, tracking_uri: str, version: str, drift: tuple[float, floa
     promoted = report["verdict"] == Verdict.PROMOTE and params.gate.unattended
     return report | {
         "anchor_version": first,
+        "flips": ahead["flips"],
         "changes": changes_of(ws, version).name,
         "changes_sha256": sha256_of(changes_of(ws, version)),
         "promoted": promoted,
@@ -197,9 +200,9 @@ def publish(root: str, tracking_uri: str, report: dict[str, Any]) -> None:
             pages += write_page(
                 report[who], where, title=f"{who} on {report['set']} patients", simulated=simulated(ws), about=about
             )
-    drawn = [*pages, *(file for file in ws.reports.glob(f"changes-{version}.*") if file.suffix == ".png")]
     write_json(ws.reports / f"promotion-{version}.json", report)
-    log_scorecard(tracking_uri, version, report, drawn)
+    # Pseudonyms of patients stay in the workspace: the registry names none.
+    log_scorecard(tracking_uri, version, {name: told for name, told in report.items() if name != "flips"}, pages)
     commit(ws.root, f"Gate: {report['verdict']} version {version}", [ws.reports])
     anchor(ws)
 
