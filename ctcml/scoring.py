@@ -9,15 +9,11 @@ a bit of the result.
 import csv
 import json
 import os
-import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
@@ -30,6 +26,7 @@ from ctcml import tables
 from ctcml.cartridges import Cartridge
 from ctcml.engines import Choice, Engine, Floats, choose_engine, load_engine
 from ctcml.errors import BadInput, BrokenRecord, CtcmlError, ServiceDown
+from ctcml.executor import start_method
 from ctcml.images import Picture, to_camera_scale, to_given, to_inputs
 from ctcml.malloc import keep_freed_memory
 from ctcml.records import PLANES
@@ -247,7 +244,7 @@ def _side_by_side(
     jobs: Sequence[Job], way: Way, *, workers: int, wanted: str, tell: Callable[[int], None]
 ) -> tuple[list[ScoredSample], Choice]:
     """Start the processes, choose the engine while they begin, tell them its name, and gather what they found."""
-    context, likely = _start_method(), LIKELY if wanted == "auto" else wanted
+    context, likely = start_method(), LIKELY if wanted == "auto" else wanted
     taken: Synchronized[int] = context.Value("i", 0)
     pipes, processes = list[Connection](), []
     try:
@@ -314,15 +311,6 @@ def _next(taken: "Synchronized[int]", end: int) -> Iterator[int]:
         if number >= end:
             return
         yield number
-
-
-def _start_method() -> BaseContext:
-    """Fork where nothing could be locked at that moment, as at the command line: it spares each process 1.5 s of imports.
-
-    A process that has used torch has threads of OpenMP, which a fork does not have and waits for: measured, for ever.
-    """
-    free = sys.platform == "linux" and threading.active_count() == 1 and "torch" not in sys.modules
-    return get_context("fork" if free else "spawn")
 
 
 # The tables.

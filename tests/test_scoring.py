@@ -299,7 +299,7 @@ def killed(*_: object) -> None:
 def test_a_process_that_is_killed_is_said_and_not_waited_for(
     laboratory: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "_start_method", lambda: get_context("spawn"))
+    monkeypatch.setattr(scoring, "start_method", lambda: get_context("spawn"))
     monkeypatch.setattr(scoring, "work", killed)
     with pytest.raises(ServiceDown, match="fewer workers") as told:
         scored(laboratory / "export", model, tmp_path / "scores.parquet", workers=2)
