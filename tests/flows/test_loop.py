@@ -21,7 +21,7 @@ from ctcml.versioning import repro, versions
 from ctcml.workspace import Workspace
 from flows.serving import start_engines
 
-pytestmark = pytest.mark.timeout(1200)  # the whole demo is the first test's set-up, and other tests run beside it
+pytestmark = pytest.mark.timeout(2700)  # the whole demo is the first test's set-up, and other tests run beside it
 
 SMALL = {
     "simulate.patients": 24,
@@ -82,7 +82,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
         time.sleep(0.5)
     assert not processes_of(root), "a killed demo left processes behind"
     second = demo(root, "--resume")
-    output, _ = second.communicate(timeout=900)
+    output, _ = second.communicate(timeout=2400)
     assert second.returncode == 0, output
     return Workspace(root), output
 
