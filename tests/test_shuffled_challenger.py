@@ -79,6 +79,7 @@ def test_a_challenger_trained_on_shuffled_labels_of_tdevs_is_refused_and_tdev_is
 
 
 @pytest.mark.trial
+@pytest.mark.timeout(3600)
 def test_of_ten_challengers_with_shuffled_labels_of_one_class_all_are_refused_with_the_class_named(
     figure: Callable[[str, str], None],
 ) -> None:
