@@ -31,6 +31,7 @@ trials: setup  ## the heavy trials, beyond the small sample of each in the tests
 	@$(BIN)/ctcml bench counts
 	@$(BIN)/ctcml bench discovery
 	@$(BIN)/ctcml bench readings
+	@$(BIN)/ctcml bench recount
 
 check: test
 
