@@ -56,10 +56,11 @@ def find_held(ws: Workspace, patient_uid: str, *, key: bytes) -> Held:
         clinical = _clinical_rows(ws)
         of_patient = clinical.loc[clinical["patient_uid"] == patient_uid, "sample_uid"]
         samples, rows = samples | set(of_patient), len(of_patient)
+    worked_out = (*sorted(ws.kept_embeddings.glob("*/")), ws.preview)
     files = [
         file
         for sample in sorted(samples)
-        for folder in (ws.shards, ws.given_features, ws.receipts, *sorted(ws.kept_embeddings.glob("*/")), ws.manifest)
+        for folder in (ws.shards, ws.given_features, ws.receipts, *worked_out, ws.manifest)
         # The second pattern finds what a killed intake left unfinished.
         for pattern in (f"{sample}*", f".{sample}*")
         for file in sorted(folder.glob(pattern))

@@ -257,6 +257,11 @@ class Workspace:
         return self.private / "deployment.yaml"
 
     @property
+    def preview(self) -> Path:
+        """What a challenger says of the archive, while the gate looks at it."""
+        return self.private / "preview"
+
+    @property
     def services(self) -> Path:
         """Homes, logs and pids of the servers that we start."""
         return self.private / "services"

@@ -131,7 +131,7 @@ def look_ahead(root: str, tracking_uri: str, version: str) -> dict[str, Any]:
     with the champion (None where too few samples tell).
     """
     ws, params = workspace_and_params(root)
-    embeddings = ws.private / "preview"
+    embeddings = ws.preview
     shutil.rmtree(embeddings, ignore_errors=True)
     with fetched(ws, tracking_uri, version) as (model,), open_executor(**params.executor.model_dump()) as pool:
         embed_archive(ws, model, embeddings, executor=pool, say=say())
@@ -175,8 +175,8 @@ def compare(root: str, tracking_uri: str, version: str, ahead: dict[str, Any]) -
             left = sealed_budget(ws, params.gate)
             if not left.spent:
                 raise
-            report = {"verdict": Verdict.CANNOT_DECIDE.value, "reasons": [str(closed)], "set": "sealed"}
-            report |= {"budget": left.to_dict()}
+            # The scorecards stay those of the steering patients.
+            report = {"verdict": Verdict.CANNOT_DECIDE.value, "reasons": [str(closed)], "budget": left.to_dict()}
     promoted = report["verdict"] == Verdict.PROMOTE and params.gate.unattended
     return report | {
         "anchor_version": first,
