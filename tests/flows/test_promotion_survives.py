@@ -37,6 +37,7 @@ SMALL = {
     "train.profiles.modern.epochs": [1, 1, 2, 1], "replay.networks": ["standard"], "replay.cells": 60,
     "replay.epochs": [1, 1, 1], "replay.prevalences": [], "discover.clusters": 8, "discover.map_cells": 60,
     "discover.draws": 2, "gate.bootstrap": 100, "gate.unattended": True, "gate.min_ctc": 1,
+    "gate.cluster_min_cells": 1, "gate.class_min_cells": 1,
 } | {
     f"gate.{name}": 1.0
     for name in (
