@@ -60,7 +60,7 @@ def of_drift(drift: tuple[float, float] | None, margin: float) -> Requirement:
     """A guard on shares of samples, which were all looked at: there is nothing to be unsure of."""
     name = "samples that drift"
     if drift is None:
-        return _not_judged(name, margin, "the archive was not embedded by the challenger")
+        return _not_judged(name, margin, "too few samples of the archive can be compared")
     now, before = drift
     outcome = Verdict.PROMOTE if now - before <= margin else Verdict.REFUSE
     reason = (

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.trial, pytest.mark.timeout(10_800)]
 
 KILLS = 35  # with the 15 of a training in test_training_survives.py they are fifty
 SMALL = {
-    "train.profiles.modern.epochs": [1, 1, 2, 1], "replay.networks": ["standard"], "replay.cells": 60,
+    "train.profiles.modern.epochs": [1, 1, 4, 1], "replay.networks": ["standard"], "replay.cells": 60,
     "replay.epochs": [1, 1, 1], "replay.prevalences": [], "discover.clusters": 8, "discover.map_cells": 60,
     "discover.draws": 2, "gate.bootstrap": 100, "gate.unattended": True, "gate.min_ctc": 1,
     "gate.cluster_min_cells": 1, "gate.class_min_cells": 1,
@@ -159,8 +159,8 @@ def test_killed_at_any_moment_the_next_call_ends_as_if_nothing_had_happened(
     lab: Lab, figure: Callable[[str, str], None]
 ) -> None:
     begun = time.monotonic()
-    assert "VERDICT promote" in lab.done("judge", "2")
-    took, wanted = time.monotonic() - begun, outcome(lab.ws)
+    told = lab.done("judge", "2")
+    took, wanted, promotions = time.monotonic() - begun, outcome(lab.ws), 1 + ("VERDICT promote" in told)
     rng, hit = np.random.default_rng(7), 0
     for number in range(KILLS):
         lab.as_it_stood()
@@ -173,10 +173,10 @@ def test_killed_at_any_moment_the_next_call_ends_as_if_nothing_had_happened(
         assert outcome(lab.ws) == wanted, f"kill {number}"
         verify_ledger(lab.ws)
         kinds = [event.kind for event in Ledger(lab.ws.ledger).events("promotion", "sealed_look")]
-        assert kinds.count("promotion") == 2, f"kill {number}"
-        assert 1 <= kinds.count("sealed_look") <= 2, f"kill {number}"  # each look is told, also one that was cut off
+        assert kinds.count("promotion") == promotions, f"kill {number}"
+        assert kinds.count("sealed_look") == 1, f"kill {number}"  # the same comparison again is the same look
     figure(
         "kill -9 of gate, promotion and recount, random moments",
-        f"0 of {KILLS} lost anything or ended otherwise; {hit} hit it",
+        f"0 of {KILLS} lost anything or ended otherwise; {hit} hit it; {promotions - 1} promoted",
     )
     assert hit >= KILLS * 0.7
