@@ -4,7 +4,6 @@ To what training left come: the input contract, the network as ONNX for programs
 for people, and the SHA-256 of every file, which is compared whenever the model is loaded.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from ctcml.errors import BrokenRecord
 from ctcml.images import SIZE, recipe_tag
 from ctcml.model_card import model_card
 from ctcml.records import PLANES
+from ctcml.shards import file_hash
 from ctcml.tables import write_json
 
 SEALS = "sha256.json"
@@ -47,7 +47,7 @@ def complete(folder: Path, *, scorecard: Mapping[str, Any] | None, data_version:
     )
     (folder / CARD).write_text(text, encoding="utf-8")
     write_json(folder / SEALS, _sums(folder))
-    return _sha256(folder / SEALS)
+    return file_hash(folder / SEALS)
 
 
 def input_contract(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,9 +74,9 @@ def require_whole(folder: Path, *, registered: str | None = None) -> None:
         if registered is not None:
             raise BrokenRecord(f"{folder.name}: {SEALS} is missing; restore MLflow's artifacts from the backup")
         return
-    if registered is not None and _sha256(folder / SEALS) != registered:
+    if registered is not None and file_hash(folder / SEALS) != registered:
         raise BrokenRecord(
-            f"{folder.name}/{SEALS}: SHA-256 {_sha256(folder / SEALS)[:12]}, registered {registered[:12]}; "
+            f"{folder.name}/{SEALS}: SHA-256 {file_hash(folder / SEALS)[:12]}, registered {registered[:12]}; "
             "restore MLflow's artifacts from the backup"
         )
     expected, found = json.loads((folder / SEALS).read_text(encoding="utf-8")), _sums(folder)
@@ -92,12 +92,10 @@ def _sums(folder: Path) -> dict[str, str]:
     """SHA-256 of each file by its place; the seals themselves and the version that a champion's copy notes stay out."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {
-        file.relative_to(folder).as_posix(): _sha256(file) for file in files if file.name not in (SEALS, "version.json")
+        file.relative_to(folder).as_posix(): file_hash(file)
+        for file in files
+        if file.name not in (SEALS, "version.json")
     }
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _require_equal(folder: Path) -> None:

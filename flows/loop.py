@@ -66,7 +66,6 @@ def go_on(root: str, tracking_uri: str, occasion: str) -> Standing:
         return standing
     with one_at_a_time(ws):
         enlarge(root, occasion)
-        announce(ws, "retraining")
         report = learn(root, tracking_uri)
     close(root)
     return Standing(waits_for=(), open_cells=0, report=report)

@@ -1,6 +1,5 @@
 """Promotion: steering first, then the gate on sealed patients; a person signs, the archive is recounted, and can go back."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -27,6 +26,7 @@ from ctcml.registry import download_model, get_alias, log_scorecard, set_alias
 from ctcml.requests import Request
 from ctcml.retraining import champions, require_former, rolled_back
 from ctcml.scorecard_page import write_page
+from ctcml.shards import file_hash
 from ctcml.stages import simulated
 from ctcml.tables import COUNTS, atomic_path, read_table, write_json
 from ctcml.versioning import commit, track, versions
@@ -90,7 +90,12 @@ def crown(root: str, tracking_uri: str, version: str, *, by: str, why: str, kind
 
 
 def sha256_of(file: Path) -> str | None:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+    return file_hash(file) if file.exists() else None
+
+
+def present_champion(ws: Workspace) -> tuple[str, ...]:
+    """Its version, alone in a tuple; empty before the first."""
+    return champions(Ledger(ws.ledger).events("promotion", "rollback"))[-1:]
 
 
 def changes_of(ws: Workspace, version: str) -> Path:
@@ -214,7 +219,7 @@ def judged_before(root: str, version: str) -> dict[str, Any] | None:
     The champion itself is not judged.
     """
     ws, _ = workspace_and_params(root)
-    present = champions(Ledger(ws.ledger).events("promotion", "rollback"))[-1:]
+    present = present_champion(ws)
     file = ws.reports / f"promotion-{version}.json"
     found: dict[str, Any] | None = json.loads(file.read_text()) if file.exists() else None
     if found and (
@@ -275,7 +280,7 @@ def sign(root: str, tracking_uri: str, version: str, signed_by: str, why: str) -
     report: dict[str, Any] = json.loads(file.read_text())
     if report["verdict"] != Verdict.PROMOTE:
         raise ProtocolBreach(f"version {version}: the gate says {report['verdict']}; only 'promote' can be signed")
-    if champions(Ledger(ws.ledger).events("promotion", "rollback"))[-1:] == (version,) and report["promoted"]:
+    if present_champion(ws) == (version,) and report["promoted"]:
         raise ProtocolBreach(f"version {version}: promoted already, signed by {report['signed_by']}; nothing to sign")
     _require_still_true(ws, report)
     crown(root, tracking_uri, version, by=signed_by, why=why)  # first: a call that was cut off can be made again
@@ -289,7 +294,7 @@ def sign(root: str, tracking_uri: str, version: str, signed_by: str, why: str) -
 def _require_still_true(ws: Workspace, report: dict[str, Any]) -> None:
     """What a person signs is the comparison with the present champion, and the table of changes, as they were judged."""
     version, judged = report["version"], report["champion_version"]
-    present = champions(Ledger(ws.ledger).events("promotion", "rollback"))[-1:]
+    present = present_champion(ws)
     if present not in ((judged,), (version,)):
         raise ProtocolBreach(
             f"version {version}: was compared with champion {judged}, the champion is {''.join(present)} by now; run "

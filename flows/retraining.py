@@ -13,6 +13,7 @@ from ctcml.ledger import Ledger
 from ctcml.retraining import reasons_to_train
 from ctcml.workspace import Workspace
 from flows.intake import freeze
+from flows.progress import announce
 from flows.promotion import promotion
 from flows.recount import recount
 from flows.review_pull import begin
@@ -54,8 +55,12 @@ def one_at_a_time(ws: Workspace, *, wait_s: float = -1) -> Iterator[None]:
 @flow
 def learn(root: str, tracking_uri: str) -> dict[str, Any]:
     """Train on the present data version, judge what came out, recount."""
+    ws, _ = workspace_and_params(root)
+    announce(ws, "retraining")
     version = training(root, tracking_uri)
+    announce(ws, "promotion")
     report = promotion(root, tracking_uri, version)
+    announce(ws, "recount")
     recount(root)
     return report
 
