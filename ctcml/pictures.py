@@ -1,4 +1,4 @@
-"""Plots and contact sheets as files: survival curves, confusion and mistakes, galleries.
+"""Plots and contact sheets as files: confusion and mistakes, galleries; and the style of all pictures.
 
 Everything drawn was computed elsewhere; simulated data and exploratory cut-offs are stamped so in the picture itself.
 PNG or SVG by the ending of the path; the same input gives the same bytes.
@@ -12,7 +12,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from ctcml.errors import BadInput
@@ -35,29 +34,6 @@ STYLE: dict[Any, Any] = {  # Any: matplotlib spells out all its keys as the type
     "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "svg.hashsalt": "ctcml", "svg.fonttype": "path", "legend.frameon": False,
 }  # fmt: skip
-
-
-def km_plot(report: Mapping[str, Any], path: Path, *, simulated: bool) -> None:
-    """Draw one survival report (`SurvivalReport.to_dict`): curves, 95 % bands, censoring marks, numbers at risk.
-
-    Refused arms get no curve; the refusals are printed where the figures would stand.
-    """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 5.8), layout="constrained")
-        curves, risk = figure.subplots(2, 1, height_ratios=[6, 0.9], sharex=True)
-        for arm, colour in zip(report["arms"], ARM_COLOURS, strict=True):
-            _curve(curves, arm, colour)
-        curves.set(ylim=(0, 1.03), ylabel="Survival probability", xlabel="Months")
-        curves.yaxis.set_major_formatter(PercentFormatter(1.0))
-        last = max([*report["risk_times"], *(time for arm in report["arms"] for time in arm["times"]), 1.0])
-        curves.set(xlim=(0, last * 1.02), xticks=list(report["risk_times"]))
-        curves.tick_params(labelbottom=True)
-        if any(arm["times"] for arm in report["arms"]):
-            curves.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1.4, borderaxespad=0.2)
-        _numbers_at_risk(risk, report)
-        figure.supxlabel(_figures(report), x=0.02, ha="left", fontsize=8, linespacing=1.4)
-        put_head(figure, report["label"], stamps(simulated, exploratory=bool(report["exploratory"])))
-        save_figure(figure, path)
 
 
 def confusion_plot(scorecard: Mapping[str, Any], path: Path, *, simulated: bool, title: str = "Confusion") -> None:
@@ -163,47 +139,6 @@ def class_colours(class_ids: Iterable[str]) -> dict[str, str]:
     return {name: {**CLASS_COLOURS, **further}[name] for name in names}
 
 
-def _curve(axes: Axes, arm: Mapping[str, Any], colour: str) -> None:
-    if not arm["times"]:
-        return
-    times, survival = np.asarray(arm["times"]), np.asarray(arm["survival"])
-    axes.fill_between(times, arm["low"], arm["high"], step="post", color=colour, alpha=0.15, linewidth=0)
-    axes.step(times, survival, where="post", color=colour, linewidth=1.8, label=f"{arm['name']}  (n = {arm['n']})")
-    censored = np.asarray(arm["censored"])
-    at_censoring = survival[np.searchsorted(times, censored, side="right") - 1]
-    axes.plot(censored, at_censoring, linestyle="", marker="|", markersize=6, color=colour)
-
-
-def _numbers_at_risk(axes: Axes, report: Mapping[str, Any]) -> None:
-    for row, (arm, colour) in enumerate(zip(report["arms"], ARM_COLOURS, strict=True)):
-        for time, number in zip(report["risk_times"], arm["at_risk"], strict=True):
-            axes.text(time, row, str(number), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_yticks([0, 1], [arm["name"] for arm in report["arms"]])
-    axes.set_ylim(1.6, -0.6)
-    axes.set_title("Number at risk", fontsize=8, loc="left")
-    axes.tick_params(length=0, labelbottom=False, pad=16)
-    axes.spines[:].set_visible(False)
-
-
-def _figures(report: Mapping[str, Any]) -> str:
-    lines = [
-        f"Median {arm['name']}: {_months(arm['median'])} "
-        f"(95% CI {_limit(arm['median_low'])} to {_limit(arm['median_high'])})"
-        for arm in report["arms"]
-        if arm["times"]
-    ]
-    if report["cox"]:
-        cox = report["cox"]
-        lines.append(f"Hazard ratio {cox['hr']:.2f} (95% CI {cox['low']:.2f} to {cox['high']:.2f})")
-        if cox["proportional_p"] < 0.05:
-            lines.append(
-                f"Hazards not proportional ({p_words(cox['proportional_p'])}): the ratio is an average over time"
-            )
-    if report["logrank"]:
-        lines.append(f"Log-rank {p_words(report['logrank']['p'])}")
-    return "\n".join([*lines, *(_wrapped(refusal) for refusal in report["refusals"])])
-
-
 def p_words(p: float) -> str:
     """Write a p value as journals do.
 
@@ -211,19 +146,6 @@ def p_words(p: float) -> str:
     ('p < 0.001', 'p = 0.031', 'p = 0.40')
     """
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def _months(value: float | None) -> str:
-    return "not reached" if value is None else f"{value:.1f} months"
-
-
-def _limit(value: float | None) -> str:
-    return "not reached" if value is None else f"{value:.1f}"
-
-
-def _wrapped(sentence: str) -> str:
-    """A refusal as one or two lines that begin like a sentence."""
-    return sentence[:1].upper() + sentence[1:].replace("; ", ";\n  ")
 
 
 def _percent(share: float) -> str:

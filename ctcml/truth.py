@@ -11,6 +11,8 @@ from ctcml.ledger import Event
 from ctcml.records import NEW_PREFIX, UNREADABLE, CellClass, Purpose, Role
 from ctcml.tables import TRUTH
 
+MASKED = "sealed_"  # what labels of sealed patients begin with where they may not be read
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth:
@@ -72,7 +74,7 @@ def without_sealed_labels(opinions: pd.DataFrame, roles: Mapping[str, Role]) -> 
     closed = opinions["patient_uid"].map(roles).eq(Role.SEALED) & opinions["label"].ne(UNREADABLE)
     said = opinions["label"].str.removeprefix(NEW_PREFIX)
     number = said[closed].groupby(opinions["cell_uid"]).transform(lambda labels: pd.factorize(labels)[0])
-    alike = "sealed_" + number.astype(int).astype(str)
+    alike = MASKED + number.astype(int).astype(str)
     return opinions.assign(
         label=opinions["label"].where(~closed, alike), reasons=opinions["reasons"].where(~closed, "")
     )

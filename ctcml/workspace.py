@@ -163,6 +163,33 @@ class Workspace:
         return self.derived / "survival.json"
 
     @property
+    def by_hand(self) -> Path:
+        """How the champion's CTCs compare with those that the instrument's operator called, event by event and tube by tube."""
+        return self.derived / "by_hand.json"
+
+    @property
+    def by_hand_samples(self) -> Path:
+        return self.derived / "by_hand_samples.parquet"
+
+    @property
+    def by_hand_cells(self) -> Path:
+        """Events that the model, the operator, or both call a CTC."""
+        return self.derived / "by_hand_cells.parquet"
+
+    @property
+    def subclasses(self) -> Path:
+        """Counts per sample of the subclasses that the latent space holds; exploratory."""
+        return self.derived / "subclasses.parquet"
+
+    @property
+    def subclass_cells(self) -> Path:
+        return self.derived / "subclass_cells.parquet"
+
+    @property
+    def subclass_report(self) -> Path:
+        return self.derived / "subclasses.json"
+
+    @property
     def pictures(self) -> Path:
         """Plots and contact sheets made by stages."""
         return self.root / "pictures"
@@ -227,6 +254,26 @@ class Workspace:
         """What people signed on the dashboard; flows execute it."""
         return self.root / "ledger" / "requests.jsonl"
 
+    @property
+    def audit(self) -> Path:
+        """Who looked at or exported data of patients; chained like the ledger, and apart from it."""
+        return self.root / "ledger" / "audit.jsonl"
+
+    @property
+    def audit_head(self) -> Path:
+        """Length and last hash of the audit log, signed anew with each entry."""
+        return self.root / "ledger" / "audit-head.json"
+
+    @property
+    def paper(self) -> Path:
+        """The paper's experiment on this workspace's data, as `ctcml reproduce` wrote it."""
+        return self.reports / "paper"
+
+    @property
+    def paper_networks(self) -> Path:
+        """The networks of the paper's experiment, each kept until its cells change, so that none is trained twice."""
+        return self.private / "paper"
+
     # Private: never in git, DVC, logs or models.
     @property
     def private(self) -> Path:
@@ -236,6 +283,16 @@ class Workspace:
     def key(self) -> Path:
         """The secret from which all pseudonyms are made (mode 0600)."""
         return self.private / "key"
+
+    @property
+    def access(self) -> Path:
+        """Who may read, review or sign on the dashboard, by the address that the identity provider vouches for (mode 0600)."""
+        return self.private / "access.yaml"
+
+    @property
+    def sign_in(self) -> Path:
+        """Which identity provider vouches for visitors of the dashboard, in the form of Streamlit's secrets (mode 0600)."""
+        return self.private / "streamlit" / "secrets.toml"
 
     @property
     def checkpoints(self) -> Path:

@@ -6,19 +6,8 @@ import pytest
 from PIL import Image
 
 from ctcml.errors import BadInput
-from ctcml.pictures import CLASS_COLOURS, class_colours, confusion_plot, gallery, km_plot, mistakes_plot
+from ctcml.pictures import CLASS_COLOURS, class_colours, confusion_plot, gallery, mistakes_plot
 
-ARM: dict[str, Any] = {
-    "name": "< 5", "n": 4, "events": 2, "median": 12.0, "median_low": 6.0, "median_high": None,
-    "times": [0.0, 6.0, 9.0, 12.0], "survival": [1.0, 0.75, 0.75, 0.4], "low": [1.0, 0.2, 0.2, 0.05],
-    "high": [1.0, 0.95, 0.95, 0.8], "censored": [9.0], "at_risk": [4, 4, 1],
-}  # fmt: skip
-REPORT: dict[str, Any] = {
-    "label": "Breast cancer, overall survival", "exploratory": False, "risk_times": [0.0, 6.0, 12.0],
-    "arms": [ARM, {**ARM, "name": "≥ 5", "median": None, "median_low": None}],
-    "logrank": {"chi2": 6.0, "p": 0.0143}, "refusals": [], "notes": [],
-    "cox": {"hr": 2.1, "low": 1.2, "high": 3.7, "p": 0.01, "proportional_p": 0.5},
-}  # fmt: skip
 CARD: dict[str, Any] = {
     "n": 30, "accuracy": {"value": 0.8, "low": 0.6, "high": 0.9, "cells": 30},
     "true_classes": ["ctc", "wbc", "cd45ev"], "predicted_classes": ["ctc", "wbc"],
@@ -51,58 +40,14 @@ def ink(path: Path) -> float:
     return float((np.asarray(Image.open(path).convert("L")) < 200).mean())
 
 
-def test_a_survival_plot_shows_its_numbers_at_risk_medians_and_p(tmp_path: Path) -> None:
-    km_plot(REPORT, tmp_path / "km.svg", simulated=False)
-    text = drawn(tmp_path / "km.svg")
-    for words in (
-        "Number at risk",
-        "Median &lt; 5: 12.0 months",
-        "not reached",
-        "Log-rank p = 0.014",
-        "Hazard ratio 2.10",
-    ):
-        assert words in text
-    assert "SIMULATED" not in text
-    assert "EXPLORATORY" not in text
-    assert "not proportional" not in text
-
-
-def test_simulated_and_exploratory_curves_are_stamped_in_the_picture(tmp_path: Path) -> None:
-    km_plot({**REPORT, "exploratory": True}, tmp_path / "km.svg", simulated=True)
-    assert "SIMULATED DATA" in drawn(tmp_path / "km.svg")
-    assert "EXPLORATORY" in drawn(tmp_path / "km.svg")
-
-
-def test_a_hazard_ratio_that_is_only_an_average_says_so(tmp_path: Path) -> None:
-    km_plot({**REPORT, "cox": {**REPORT["cox"], "proportional_p": 0.001}}, tmp_path / "km.svg", simulated=False)
-    assert "not proportional" in drawn(tmp_path / "km.svg")
-
-
-def test_refused_arms_are_drawn_as_words_and_not_as_curves(tmp_path: Path) -> None:
-    empty = {**ARM, "times": [], "survival": [], "low": [], "high": [], "censored": [], "median": None}
-    refused = {
-        **REPORT,
-        "arms": [empty, empty],
-        "logrank": None,
-        "cox": None,
-        "refusals": ["arm < 5: 1 event; no curve"],
-    }
-    km_plot(refused, tmp_path / "km.svg", simulated=False)
-    text = drawn(tmp_path / "km.svg")
-    assert "Arm &lt; 5: 1 event" in text
-    assert "Median" not in text
-
-
 def test_every_picture_is_the_same_bytes_twice_and_holds_ink(tmp_path: Path) -> None:
     for kind in ("png", "svg"):
         for name in ("a", "b"):
-            km_plot(REPORT, tmp_path / f"km-{name}.{kind}", simulated=True)
             confusion_plot(CARD, tmp_path / f"confusion-{name}.{kind}", simulated=True)
             mistakes_plot(MISTAKES, tmp_path / f"mistakes-{name}.{kind}", simulated=True)
-        for what in ("km", "confusion", "mistakes"):
+        for what in ("confusion", "mistakes"):
             first, second = (tmp_path / f"{what}-{name}.{kind}" for name in ("a", "b"))
             assert first.read_bytes() == second.read_bytes()
-    assert ink(tmp_path / "km-a.png") > 0.005
     assert ink(tmp_path / "confusion-a.png") > 0.05
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -161,5 +106,5 @@ def test_a_gallery_shows_the_thumbnails_pixel_for_pixel(tmp_path: Path) -> None:
 
 def test_only_png_and_svg_are_written(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"\.pdf"):
-        km_plot(REPORT, tmp_path / "km.pdf", simulated=False)
+        confusion_plot(CARD, tmp_path / "confusion.pdf", simulated=False)
     assert not list(tmp_path.iterdir())

@@ -1,11 +1,13 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ctcml.cutpoint import Search
 from ctcml.errors import BadInput
 from ctcml.survival import SurvivalReport, analyse
 
@@ -27,8 +29,17 @@ def leukaemia() -> pd.DataFrame:
     )
 
 
-def report(table: pd.DataFrame, cutoff: float = 5, min_events: int = 5, exploratory: bool = False) -> SurvivalReport:
-    return analyse(table, cutoff=cutoff, label="leukaemia", min_events=min_events, exploratory=exploratory)
+def report(
+    table: pd.DataFrame, cutoff: float | None = 5, min_events: int = 5, exploratory: bool = False, **more: Any
+) -> SurvivalReport:
+    return analyse(table, cutoff=cutoff, label="leukaemia", min_events=min_events, exploratory=exploratory, **more)
+
+
+def crossing() -> pd.DataFrame:
+    """Two arms whose hazards cross."""
+    rng = np.random.default_rng(0)
+    steady, early = rng.uniform(8, 12, 80), np.concatenate([rng.uniform(0, 4, 50), rng.uniform(16, 24, 30)])
+    return pd.DataFrame({"duration": [*steady, *early], "event": 1.0, "count": [0.0] * 80 + [10.0] * 80})
 
 
 def test_the_arms_of_freireich_have_their_published_curves() -> None:
@@ -100,10 +111,121 @@ def test_patients_without_follow_up_are_left_out_and_said_so() -> None:
 
 
 def test_hazards_that_cross_are_said_not_to_be_proportional() -> None:
-    rng = np.random.default_rng(0)
-    steady, early = rng.uniform(8, 12, 80), np.concatenate([rng.uniform(0, 4, 50), rng.uniform(16, 24, 30)])
-    table = pd.DataFrame({"duration": [*steady, *early], "event": 1.0, "count": [0.0] * 80 + [10.0] * 80})
-    assert any("average over the follow-up" in note for note in report(table).notes)
+    assert any("average over the follow-up" in note for note in report(crossing()).notes)
+
+
+def test_restricted_means_come_when_hazards_are_not_proportional_and_not_otherwise() -> None:
+    found = report(crossing())
+    assert found.cox is not None
+    assert found.restricted is not None
+    assert [arm.name for arm in found.restricted.arms] == ["< 5", "≥ 5"]
+    assert report(leukaemia()).restricted is None
+
+
+def test_at_risk_and_events_and_censored_before_sum_to_the_arm() -> None:
+    """The KMunicate table: Morris et al. 2019, BMJ Open 9:e030215."""
+    for arm in report(leukaemia()).arms:
+        sums = np.sum([arm.at_risk, arm.events_before, arm.censored_before], axis=0)
+        assert sums.tolist() == [arm.n] * len(sums)
+
+
+def test_samples_drawn_during_therapy_get_no_curve_from_day_0() -> None:
+    table = leukaemia().assign(draw_day=0.0)
+    assert report(table).refusals == ()
+    table.loc[3, "draw_day"] = 28
+    found = report(table)
+    assert "no curve from day 0" in found.refusals[0]
+    assert [arm.times for arm in found.arms] == [(), ()]
+    assert [(arm.n, arm.at_risk) for arm in found.arms] == [(21, (21,)), (21, (21,))]  # nor the curve in numbers
+    assert (found.logrank, found.cox, found.follow_up, found.concordance) == (None, None, None, None)
+    assert report(table, landmark_months=1.0).refusals == ()
+
+
+def test_counts_over_all_events_are_compared_with_the_exploratory_stamp_alone() -> None:
+    found = report(leukaemia(), denominator="all")
+    assert "no comparison without the exploratory stamp" in found.refusals[0]
+    assert found.cox is None
+    assert report(leukaemia(), denominator="all", exploratory=True).cox is not None
+    assert report(leukaemia(), denominator="proposed").cox is not None
+
+
+def test_a_searched_cut_off_needs_its_corrected_p_and_is_always_exploratory() -> None:
+    table = leukaemia().assign(count=np.tile(np.arange(6.0), 7))
+    bare = report(table, cutoff=None, search=Search(permutations=0, seed=1))
+    assert "corrected for the search" in bare.refusals[0]
+    assert (bare.searched, bare.logrank) == (None, None)
+    found = report(table, cutoff=None, search=Search(permutations=99, seed=1))
+    assert found.searched is not None
+    assert found.exploratory
+    assert found.cutoff == found.searched.cutoff
+    assert found.logrank is not None
+    assert found.logrank.p == found.searched.p_corrected
+
+
+def test_there_is_no_hazard_ratio_at_a_searched_cut_off() -> None:
+    table = leukaemia().assign(count=np.tile(np.arange(6.0), 7))
+    found = report(table, cutoff=None, search=Search(permutations=99, seed=1))
+    assert found.cox is None
+    assert "no hazard ratio at a searched cut-off" in found.refusals[0]
+    assert found.cox_log_count is not None  # nothing was searched for it
+
+
+def test_a_cut_off_that_cannot_be_searched_is_said_so() -> None:
+    found = report(leukaemia().assign(count=3.0), cutoff=None, search=Search(permutations=99, seed=1))
+    assert found.refusals == ("no cut-off leaves 5 events on either side; none can be searched",)
+
+
+def test_every_hazard_ratio_comes_with_its_test_of_proportional_hazards() -> None:
+    table = leukaemia().assign(count=np.arange(42.0) % 21, age=np.tile([50.0, 60, 70], 14))
+    found = report(table, covariates=["age"])
+    assert found.cox is not None
+    assert found.cox_log_count is not None
+    assert found.spline is not None
+    assert found.multivariable is not None
+    checks = [found.cox.proportional_p, found.cox_log_count.proportional_p, found.spline.proportional_p]
+    checks += [found.multivariable.global_proportional_p, *(term.proportional_p for term in found.multivariable.terms)]
+    assert all(0 < p <= 1 for p in checks)
+
+
+def test_covariates_that_allow_no_model_are_refused_and_the_arms_are_compared_all_the_same() -> None:
+    found = report(leukaemia(), covariates=["weight"])
+    assert found.multivariable is None
+    assert "the Cox model with covariates needs the column 'weight'" in found.refusals[0]
+    assert found.cox is not None
+
+
+def test_the_hazard_over_the_count_stands_against_the_cut_off() -> None:
+    found = report(leukaemia().assign(count=np.arange(42.0) % 21))
+    assert found.spline is not None
+    assert found.spline.reference == 5
+    thin = report(leukaemia())
+    assert thin.spline is None
+    assert any("the curve of the hazard over the count needs" in note for note in thin.notes)
+
+
+def test_follow_up_is_told_with_the_reverse_kaplan_meier_estimator() -> None:
+    """R: quantile(survfit(Surv(time, 1 - status) ~ 1, gehan)): median 32."""
+    followed = report(leukaemia()).follow_up
+    assert followed is not None
+    assert followed.median == 32
+
+
+def test_earlier_notes_and_refusals_are_carried_along() -> None:
+    found = report(leukaemia(), notes=["3 patients gave no blood"], refusals=["nobody counted tdev by hand"])
+    assert found.notes[0] == "3 patients gave no blood"
+    assert found.refusals == ("nobody counted tdev by hand",)
+    assert found.cox is None
+
+
+def test_a_report_is_plain_json_whatever_was_refused() -> None:
+    table = leukaemia().assign(count=np.arange(42.0) % 21)
+    for found in (report(table), report(table.iloc[:0]), report(table, cutoff=1000), report(crossing())):
+        assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["label"] == "leukaemia"
+
+
+def test_a_count_below_0_is_refused() -> None:
+    with pytest.raises(BadInput, match="a count is -2"):
+        report(leukaemia().assign(count=-2.0))
 
 
 def test_arms_that_never_overlap_get_curves_and_a_log_rank_but_no_hazard_ratio() -> None:
@@ -112,6 +234,14 @@ def test_arms_that_never_overlap_get_curves_and_a_log_rank_but_no_hazard_ratio()
     assert found.cox is None
     assert found.logrank is not None
     assert any("does not converge" in refusal for refusal in found.refusals)
+
+
+def test_when_everyone_dies_at_once_nothing_is_compared_and_it_is_said() -> None:
+    found = report(leukaemia().assign(duration=5.0, event=1.0))
+    assert (found.logrank, found.cox, found.concordance) == (None, None, None)
+    assert any("there is no log-rank test" in refusal for refusal in found.refusals)
+    assert any("the Cox model of the arms" in refusal for refusal in found.refusals)
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_the_stamp_of_an_exploratory_cut_off_travels_with_the_report() -> None:
