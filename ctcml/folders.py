@@ -36,7 +36,8 @@ MANIFEST = "manifest.csv"
 REQUIRED = ("file", "sample", "object_index")
 RGB_ORDER = ("CD45", "CK", "DAPI")  # red, green, blue
 OBJECT_INDEX = re.compile(r"0{0,9}[1-9][0-9]{0,8}")
-PROPOSED = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": None}
+YES_OR_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": None}
+ANSWERS = ("proposed", "assigned")  # CellSearch presented the event; its operator called it a CTC
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_SAMPLES = {0: 1, 2: 3}  # PNG colour types that hold measured values: grey and RGB, without palette or transparency
 
@@ -50,6 +51,7 @@ class ListedRow:
     object_index: int
     mask: str = ""
     proposed: bool | None = None
+    assigned: bool | None = None
     label: str = ""
 
 
@@ -110,6 +112,7 @@ def read_sample(sample: ListedSample, *, page_order: tuple[str, ...]) -> tuple[l
                 source_bit_depth=decoded.bit_depth,
                 source_order=",".join(names),
                 proposed=row.proposed,
+                assigned=row.assigned,
                 lossy=decoded.lossy,
                 label=row.label,
             )
@@ -180,7 +183,7 @@ def _text(content: bytes) -> str:
 
 def _columns(header: list[str]) -> list[str]:
     columns = [name.strip().lower() for name in header]
-    known = [name for name in columns if name in (*REQUIRED, "mask", "proposed", "label")]
+    known = [name for name in columns if name in (*REQUIRED, "mask", *ANSWERS, "label")]
     if not set(REQUIRED) <= set(columns) or len(set(known)) != len(known):
         raise UnfitFileError(
             f"has the columns {columns[:12]}, expected each of {list(REQUIRED)} once, separated by commas; mend line 1"
@@ -192,20 +195,24 @@ def _row(line: int, cells: list[str], columns: list[str]) -> tuple[str, ListedRo
     if len(cells) != len(columns):
         raise UnfitFileError(f"has {len(cells)} cells, expected {len(columns)} as in line 1; correct the line")
     given = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
-    sample, index, proposed = given["sample"], given["object_index"], given.get("proposed", "").lower()
+    sample, index = given["sample"], given["object_index"]
     if not sample or not sample.isprintable():
         raise UnfitFileError(f"sample is {sample[:60]!r}, expected the sample's name; correct the line")
     if not OBJECT_INDEX.fullmatch(index):
         raise UnfitFileError(f"object_index is {index[:60]!r}, expected 1 to 999999999; correct the line")
-    if proposed not in PROPOSED:
-        raise UnfitFileError(f"proposed is {proposed[:60]!r}, expected yes, no or nothing; correct the line")
+    for name in ANSWERS:
+        if given.get(name, "").lower() not in YES_OR_NO:
+            raise UnfitFileError(
+                f"{name} is {given[name].lower()[:60]!r}, expected yes, no or nothing; correct the line"
+            )
     mask = given.get("mask", "")
     return sample, ListedRow(
         line=line,
         file=_path_below(given["file"]),
         object_index=int(index),
         mask=_path_below(mask) if mask else "",
-        proposed=PROPOSED[proposed],
+        proposed=YES_OR_NO[given.get("proposed", "").lower()],
+        assigned=YES_OR_NO[given.get("assigned", "").lower()],
         label=_class_id(given.get("label", "")),
     )
 

@@ -306,6 +306,33 @@ class Survival(Section):
     min_events: Count
     cutoffs: dict[str, Count]
     exploratory_cutoffs: dict[str, Count]
+    landmark_days: Positive
+    covariates: tuple[str, ...]
+    draws: Annotated[int, Field(ge=2)]
+
+
+class Compare(Section):
+    """Counts by hand beside those by the model; `ctcml.by_hand` explains what is compared."""
+
+    bootstrap: Count
+    gallery: Count
+
+
+class Subclasses(Section):
+    """How many subclasses of which class are looked for; `ctcml.subclasses` explains how."""
+
+    classes: dict[str, Annotated[int, Field(ge=2)]]
+    min_cells: Count
+    draws: Count
+    exemplars: Count
+
+    @field_validator("classes")
+    @classmethod
+    def classes_are_ids(cls, classes: dict[str, int]) -> dict[str, int]:
+        wrong = [name for name in classes if not CLASS_ID.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"{wrong} are no class ids; write lower-case letters, digits and _")
+        return classes
 
 
 class Params(Section):
@@ -329,6 +356,8 @@ class Params(Section):
     drift: Drift
     counts: Counts
     survival: Survival
+    compare: Compare
+    subclasses: Subclasses
 
     @model_validator(mode="after")
     def replay_can_train(self) -> "Params":

@@ -482,53 +482,113 @@ def count(ws: Workspace, *, counts: sections.Counts, survival: sections.Survival
     say(f"{len(sample_uids(ws.manifest))} samples counted")
 
 
-def survive(ws: Workspace, *, counts: sections.Counts, survival: sections.Survival, say: Say) -> None:
-    """Kaplan-Meier, log-rank and Cox of the counts, by model and by hand."""
-    from ctcml.clinical import COVARIATE
-    from ctcml.pictures import km_plot
-    from ctcml.survival import analyse
-    from ctcml.tables import CLINICAL, COUNTS, read_table
+def survive(ws: Workspace, *, seed: int, counts: sections.Counts, survival: sections.Survival, say: Say) -> None:
+    """Kaplan-Meier, log-rank and Cox of the counts, by model and by hand, and how far readings move the hazard ratio."""
+    from ctcml.survival_pictures import km_plot, spread_plot
+    from ctcml.workspace_survival import concordances, reports, spreads, tables_of
 
-    samples = read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE)
-    table = read_table(ws.counts, COUNTS)
-    chosen = table[
-        (table["class_id"] == "ctc") & (table["threshold"] == 0) & (table["denominator"] == counts.denominator)
-    ]
-    first = samples[
-        (samples["sample_kind"] == "patient") & ~(samples["draw_day"] > 0)
-    ]  # follow-up samples need a landmark
-    endpoint = [f"{survival.endpoint}_months", f"{survival.endpoint}_event"]
-    rows = chosen.merge(first[["sample_uid", *endpoint, "manual_ctc"]], on="sample_uid")
-    rows = rows.rename(
-        columns={endpoint[0]: "duration", endpoint[1]: "event", "per_7_5_ml": "model", "manual_ctc": "manual"}
-    )
-    rows = rows[rows["cutoff"].notna()]
-    stamp = simulated(ws)
-    folder = fresh_folder(ws.pictures / "survival")
-    reports = []
-    for source in ("model", "manual"):
-        for group in ("all", *sorted(rows["cancer_type"].unique())):
-            of_group = rows if group == "all" else rows[rows["cancer_type"] == group]
-            report = analyse(
-                of_group.assign(count=of_group[source]),
-                cutoff=None if group == "all" else float(of_group["cutoff"].iloc[0]),
-                label=f"{source} count, {group} patients",
-                min_events=survival.min_events,
-                exploratory=bool(of_group["exploratory"].any()),
-            ).to_dict()
-            reports.append(report | {"source": source, "group": group})
+    told = tables_of(ws, survival)
+    stamp, folder = simulated(ws), fresh_folder(ws.pictures / "survival")
+    first, later = (list(reports(told, counts=counts, survival=survival, landmark=late)) for late in (False, True))
+    for name, of_kind in (("km", first), ("landmark", later)):
+        for report in of_kind:
             for ending in ("svg", "png"):
-                km_plot(report, folder / f"km-{source}-{group}.{ending}", simulated=stamp)
+                path = folder / f"{name}-{report['source']}-{report['group']}.{ending}"
+                km_plot(report, path, simulated=stamp)
+    exploratory = {report["group"]: report["exploratory"] for report in first if report["source"] == "model"}
+    spread = spreads(ws, told, counts=counts, survival=survival, seed=seed)
+    for group, one in spread.items():
+        for ending in ("svg", "png"):
+            spread_plot(
+                one.to_dict(), folder / f"spread-{group}.{ending}", label=f"Who read the cells, {group} patients",
+                simulated=stamp, exploratory=exploratory[group],
+            )  # fmt: skip
     write_json(
         ws.survival,
         {
             "simulated": stamp,
             "endpoint": survival.endpoint,
             "denominator": counts.denominator,
-            "reports": reports,
+            "reports": first,
+            "landmarks": later,
+            "spread": [{"group": group} | one.to_dict() for group, one in spread.items()],
+            "concordance": concordances(told, counts=counts, survival=survival),
         },
     )
-    say(f"{len(reports)} analyses, {sum(bool(one['refusals']) for one in reports)} of them with refusals")
+    both = [*first, *later]
+    say(f"{len(both)} analyses, {sum(bool(one['refusals']) for one in both)} of them with refusals")
+
+
+def compare(ws: Workspace, *, seed: int, counts: sections.Counts, compare: sections.Compare, say: Say) -> None:
+    """Set CTCs by hand beside CTCs by the model, event by event and tube by tube."""
+    import numpy as np
+
+    from ctcml.by_hand import compare_by_hand, told
+    from ctcml.by_hand_pictures import draw_galleries, tubes_plot
+    from ctcml.clinical import COVARIATE
+    from ctcml.counts import CTC
+    from ctcml.tables import (
+        BY_HAND_CELLS,
+        BY_HAND_SAMPLES,
+        CLINICAL,
+        COUNTS,
+        EMBEDDING,
+        MANIFEST,
+        TRUTH,
+        read_folder,
+        read_table,
+        write_table,
+    )
+
+    classes = json.loads((ws.champion / "model.json").read_text())["classes"]
+    cells = read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "sample_uid", "predicted", "probabilities"])
+    manifest = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "patient_uid", "proposed", "assigned"])
+    chances = np.stack(cells["probabilities"].to_list()) if len(cells) else np.zeros((0, len(classes)))
+    found = compare_by_hand(
+        cells.assign(p_ctc=chances[:, classes.index(CTC)]).merge(manifest, on="cell_uid"),
+        read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE),
+        read_table(ws.counts, COUNTS),
+        read_table(ws.truth, TRUTH),
+        denominator=counts.denominator,
+        bootstrap=compare.bootstrap,
+        rng=np.random.default_rng([seed, 31]),
+    )
+    write_table(found.samples, BY_HAND_SAMPLES, ws.by_hand_samples)
+    write_table(found.cells, BY_HAND_CELLS, ws.by_hand_cells)
+    stamp = simulated(ws)
+    folder = fresh_folder(ws.pictures / "by_hand")
+    for ending in ("svg", "png"):
+        tubes_plot(found.samples, found.report, folder / f"tubes.{ending}", simulated=stamp)
+    sheets = draw_galleries(found.cells, ws.shards, folder, most=compare.gallery, simulated=stamp)
+    write_json(ws.by_hand, {"simulated": stamp, **found.report, "galleries": sheets}, allow_nan=False)
+    for line in told(found.report):
+        say(line)
+
+
+def subclass(
+    ws: Workspace,
+    *,
+    seed: int,
+    subclasses: sections.Subclasses,
+    counts: sections.Counts,
+    survival: sections.Survival,
+    say: Say,
+) -> None:
+    """Count subclasses of a class in the latent space, each with its own survival analysis; exploratory."""
+    from ctcml.subclassing import subclass_workspace
+
+    report = subclass_workspace(
+        ws,
+        fresh_folder(ws.pictures / "subclasses"),
+        interval=counts.interval,
+        endpoint=survival.endpoint,
+        min_events=survival.min_events,
+        seed=seed,
+        simulated=simulated(ws),
+        say=say,
+        **subclasses.model_dump(),
+    )
+    write_json(ws.subclass_report, report)
 
 
 def simulated(ws: Workspace) -> bool:
@@ -556,4 +616,6 @@ STAGES = (
     calibrate,
     count,
     survive,
+    compare,
+    subclass,
 )

@@ -219,6 +219,53 @@ COUNTS: Schema = {
     "tube_high": F32,
     "tube_flip_risk": F32,
 }
+BY_HAND_SAMPLES: Schema = {  # a row a tube of a patient that was counted both ways, those that change side first
+    "sample_uid": STR,
+    "patient_uid": STR,
+    "cancer_type": STR,
+    "manual": F32,  # CTCs per 7.5 ml as the clinical table has them
+    "model": F32,
+    "low": F32,  # of the model's count, as in COUNTS
+    "high": F32,
+    "cutoff": F32,
+    "exploratory": BOOL,
+    "side_manual": STR,  # of the count itself: above (at the cut-off or over it), below, or none without a cut-off
+    "side_model": STR,
+    "changes_side": BOOL,
+}
+BY_HAND_CELLS: Schema = {  # events that at least one of the two calls a CTC
+    "cell_uid": STR,
+    "sample_uid": STR,
+    "patient_uid": STR,
+    "cancer_type": STR,
+    "hand": STR,  # whose call it is: operator, or what readers settled, by purpose: evaluation, training
+    "called_by": STR,  # both, model or hand
+    "predicted": STR,
+    "p_ctc": F32,
+    "read_as": STR,  # what the hand says it is: a class of the readers; ctc or nothing of the operator
+}
+SUBCLASS_COUNTS: Schema = {  # a row a sample, subclass and denominator; all of it exploratory
+    "sample_uid": STR,
+    "patient_uid": STR,
+    "cancer_type": STR,
+    "class_id": STR,
+    "subclass": I32,  # from 1 on, the largest first
+    "denominator": STR,
+    "count": I32,
+    "of_class": I32,  # cells of the whole class in the tube
+    "per_7_5_ml": F32,
+    "low": F32,  # of the concentration, from drawing one tube alone: what the network is unsure of is not in it
+    "high": F32,
+}
+SUBCLASS_CELLS: Schema = {
+    "cell_uid": STR,
+    "sample_uid": STR,
+    "patient_uid": STR,
+    "class_id": STR,
+    "subclass": I32,
+    "distance": F32,  # from the subclass's centre, between directions of latents: 0 the same, 2 opposite
+    "p_class": F32,
+}
 
 
 def write_json(path: Path, content: Any, *, allow_nan: bool = True) -> None:

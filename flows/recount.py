@@ -26,6 +26,6 @@ def discovery(root: str) -> list[str]:
 @flow
 def recount(root: str) -> list[str]:
     """Every derived file that is out of date, counts and survival last."""
-    ran = run_stages(root, ["preselect", "map", "cluster", "count", "survive", "drift"])
+    ran = run_stages(root, ["preselect", "map", "cluster", "count", "survive", "compare", "subclass", "drift"])
     keep(root, "Recount with the present champion")
     return ran

@@ -201,6 +201,18 @@ def test_what_cellsearch_proposed_may_be_said_in_several_ways(tmp_path: Path, te
     assert one.rows[0].proposed is expected
 
 
+def test_what_the_operator_called_a_ctc_is_read_and_unknown_without_the_column(tmp_path: Path) -> None:
+    for name in ("a.tif", "b.tif", "c.tif"):
+        put(tmp_path, name, CELL)
+    header = "file,sample,object_index,proposed,assigned\n"
+    listed(tmp_path, "a.tif,s,1,yes,yes", "b.tif,s,2,yes,No", "c.tif,s,3,no,", header=header)
+    called, refused = everything(tmp_path)
+    assert refused == []
+    assert [one.assigned for one in called] == [True, False, None]
+    listed(tmp_path, "a.tif,s,1,,yes,")
+    assert everything(tmp_path)[0][0].assigned is None
+
+
 # What does not.
 
 WRONG_LINES = {
