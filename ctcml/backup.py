@@ -20,9 +20,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from ctcml import versioning
+from ctcml.audit import copy_log, verify_audit
+from ctcml.chain import Head, read_head
 from ctcml.errors import BadInput, BrokenRecord
 from ctcml.identity import load_key, pseudonym
-from ctcml.ledger import Head, Ledger, read_head, snapshot
+from ctcml.ledger import Ledger, snapshot
 from ctcml.shards import file_hash
 from ctcml.tables import MANIFEST, read_table
 from ctcml.workspace import Workspace
@@ -55,9 +57,10 @@ class BackedUp:
 def backup(ws: Workspace, file: Path, *, now: datetime) -> BackedUp:
     """Write the workspace into a new file (mode 0600: it holds the key); a file that is there is never replaced.
 
-    In it: git, the store of all data versions and champions, live data that are in no version, the ledger, the key,
-    receipts, quarantine, and MLflow's database and artifacts. Not in it: the inbox, caches and files that stages make, and
-    the readers' servers. Servers may run meanwhile. Raises `BadInput` when `file` is there or would lie in the workspace,
+    In it: git, the store of all data versions and champions, live data that are in no version, the ledger and the audit
+    log, the key, the list of people with access, receipts, quarantine, and MLflow's database and artifacts. Not in it: the
+    inbox, caches and files that stages make, the readers' servers, and the secrets of deployment and sign-in. Servers may
+    run meanwhile. Raises `BadInput` when `file` is there or would lie in the workspace,
     `BrokenRecord` when the workspace itself does not verify or changes under the copy.
     """
     key = load_key(ws.key)  # first: where there is none is no workspace
@@ -153,8 +156,10 @@ def _collect(ws: Workspace, aside: Path) -> tuple[dict[str, Path], dict[str, Any
     head = snapshot(Ledger(ws.ledger), aside / "ledger")
     members |= {_inside(ws, ws.ledger): path for path in (aside / "ledger").glob("*.jsonl")}
     others = (one for one in ws.ledger.parent.iterdir() if one.is_file() and one.suffix != ".lock")
-    members |= {_inside(ws, one): one for one in others if one not in (ws.ledger, ws.ledger_head)}
-    members |= {_inside(ws, ws.key): ws.key}
+    apart = (ws.ledger, ws.ledger_head, ws.audit, ws.audit_head)
+    members |= {_inside(ws, one): one for one in others if one not in apart}
+    members |= {_inside(ws, ws.ledger.with_name(path.name)): path for path in copy_log(ws, aside)}
+    members |= {_inside(ws, one): one for one in (ws.key, ws.access) if one.exists()}
     for folder in (ws.receipts, ws.quarantine):
         members |= _below(folder, _inside(ws, folder))
     mlflow = ws.services / "mlflow"
@@ -343,6 +348,7 @@ def _put_back(ws: Workspace, aside: Path, index: dict[str, Any]) -> None:
             target = ws.root / path.relative_to(aside / EDITED)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
+    verify_audit(ws)
     head = Ledger(ws.ledger).verify(read_head(ws.ledger_head))
     if head != Head(**index["ledger"]):
         raise BrokenRecord(f"{ws.ledger}: {head.length} events, expected {index['ledger']['length']}; {ANOTHER}")

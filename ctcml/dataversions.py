@@ -8,20 +8,12 @@ from pathlib import Path
 
 import ctcml
 from ctcml import versioning
+from ctcml.audit import audit_chain, verify_audit
+from ctcml.chain import Head, parse_beside, parse_head, read_head, write_head
 from ctcml.class_registry import class_body
 from ctcml.errors import BrokenRecord
 from ctcml.identity import create_key, load_key
-from ctcml.ledger import (
-    Draft,
-    Head,
-    Ledger,
-    parse_head,
-    read_head,
-    require_signed,
-    signed,
-    snapshot,
-    write_head,
-)
+from ctcml.ledger import Draft, Ledger, require_signed, snapshot
 from ctcml.records import PAPER_CLASSES
 from ctcml.versioning import DataVersion
 from ctcml.workspace import Workspace
@@ -58,7 +50,8 @@ def create_workspace(ws: Workspace, *, now: datetime) -> None:
         for one in PAPER_CLASSES
     ]
     made = Draft(kind="workspace_created", by="ctcml init", body={"ctcml": version("ctcml")})
-    write_head(signed(Ledger(ws.ledger).append([made, *added], now=now), key), ws.ledger_head)
+    ledger = Ledger(ws.ledger)
+    write_head(ledger.chain.signed(ledger.append([made, *added], now=now), key), ws.ledger_head)
     versioning.commit(ws.root, "Open the ledger", [ws.ledger_head.relative_to(ws.root)])
     set_start(ws, data_version="none")
 
@@ -109,8 +102,10 @@ def anchor(ws: Workspace) -> Head:
     key, ledger, former = load_key(ws.key), Ledger(ws.ledger), read_head(ws.ledger_head)
     if former is not None:
         require_signed(ledger, [former], key)
-    head = signed(ledger.verify(former), key)
-    write_head(head, ws.ledger_head)
+    head = ledger.chain.signed(ledger.verify(former), key)
+    log = read_head(ws.audit_head)  # only a head that we signed: what is wrong with the log, `ctcml audit verify` says
+    beside = {"audit": log} if log is not None and audit_chain(ws).is_signed(log, key) else {}
+    write_head(head, ws.ledger_head, **beside)
     versioning.commit(ws.root, f"Anchor the ledger at {head.length} events", [ws.ledger_head.relative_to(ws.root)])
     return head
 
@@ -129,3 +124,14 @@ def verify_ledger(ws: Workspace) -> tuple[Head, int]:
         raise BrokenRecord(f"{ws.ledger_head}: the ledger has no anchor; bring ledger/head.json back from git")
     require_signed(ledger, anchors, key)
     return ledger.verify(*anchors, Ledger(ws.ledger_snapshot).head()), len(anchors)
+
+
+def verify_audit_log(ws: Workspace) -> tuple[Head, int]:
+    """Walk the audit log against its signed head and every one that the workspace's git has ever held.
+
+    Returns the head and how many anchors were compared. Raises `BrokenRecord`.
+    """
+    place = ws.ledger_head.relative_to(ws.root)
+    texts = [(text, f"{place} at {commit}") for commit, text in versioning.former_texts(ws.root, place)]
+    anchors = [head for text, where in texts if (head := parse_beside(text, where, "audit")) is not None]
+    return verify_audit(ws, *anchors), len(anchors)

@@ -109,6 +109,12 @@ class Dvc(Section):
     remote: Bucket | None = None
 
 
+class Dashboard(Section):
+    """Where people sign in, the provider and the web server in front must know the port; else any free one will do."""
+
+    port: Annotated[int, Field(ge=1024, le=65535)] | None = None
+
+
 class S3(Section):
     """The S3 server that MLflow and DVC use; without keys those of the machine count (`AWS_…`, its role)."""
 
@@ -155,6 +161,7 @@ class Deployment(Section):
     mlflow: Mlflow = Mlflow()
     prefect: Prefect = Prefect()
     labelstudio: LabelStudio = LabelStudio()
+    dashboard: Dashboard = Dashboard()
     dvc: Dvc = Dvc()
     s3: S3 = S3()
     executor: Workers = Workers()

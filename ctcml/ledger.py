@@ -9,24 +9,20 @@ Lines are never rewritten, so a ledger holds lines of every schema version that 
 the present schema when they are read (`_upgraded`), after they were verified as they stand.
 """
 
-import hashlib
-import hmac
-import json
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
+from ctcml.chain import Chain, Head, Line
 from ctcml.errors import BrokenRecord
 from ctcml.identity import pseudonym
 from ctcml.records import Confidence, Duty, Purpose, Reading
 from ctcml.tables import atomic_path
 
 SCHEMA_VERSION = 2  # 1: before readers were registered; see `_upgraded`
+CURE = "bring the ledger back from its last data version"
 KINDS = (
     "workspace_created",
     "class_added",  # body: class_id, name, definition, authors, aliases, gallery; by the experts who signed
@@ -58,7 +54,6 @@ KINDS = (
     "mode",  # unattended promotion switched on, simulated readers used, ...
 )
 READINGS = ("reading", "adjudication")
-GENESIS = "0" * 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +71,6 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head:
-    """An anchor: that many events, the last with that hash; `signature` says that a holder of the key wrote it."""
-
-    length: int
-    hash: str
-    signature: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Draft:
     """An event that has no place in the chain yet."""
 
@@ -94,28 +80,17 @@ class Draft:
     why: str = ""
 
 
-def _hash(line: dict[str, Any]) -> str:
-    text = json.dumps(line, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _parse(raw: bytes, which: str, path: Path) -> tuple[Event, int]:
-    """The event of a line as it stands, verified against its own hash, and the schema version of the line."""
+def _event(line: Line, path: Path) -> tuple[Event, int]:
+    """The event of a verified line as it stands, and the schema version of the line."""
+    content = dict(line)
     try:
-        line = json.loads(raw)
-        claimed, schema = line.pop("hash"), line.pop("schema")
-        event = Event(**line, hash=claimed)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise BrokenRecord(
-            f"{path}: {which} is not an event of ours; bring the ledger back from its last data version"
-        ) from None
-    if claimed != _hash({**line, "schema": schema}):
-        raise BrokenRecord(
-            f"{path}: {which} was changed after it was written; bring the ledger back from its last data version"
-        )
+        schema = content.pop("schema")
+        event = Event(**content)
+    except (KeyError, TypeError):
+        raise BrokenRecord(f"{path}: line {line['seq'] + 1} is not an event of ours; {CURE}") from None
     if schema not in range(1, SCHEMA_VERSION + 1):
         raise BrokenRecord(
-            f"{path}: {which} has schema version {schema!r}, expected 1 to {SCHEMA_VERSION}; use the ctcml that wrote it"
+            f"{path}: line {event.seq + 1} has schema version {schema!r}, expected 1 to {SCHEMA_VERSION}; use the ctcml that wrote it"
         )
     return event, schema
 
@@ -160,7 +135,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.chain = path, Chain(path, name="ledger", cure=CURE)
 
     def append(self, drafts: Iterable[Draft], *, now: datetime) -> Head:
         """Write events at the end and return the new head once they are on the disk."""
@@ -168,102 +143,45 @@ class Ledger:
 
     def decide(self, make: Callable[[], Iterable[Draft]], *, now: datetime) -> Head:
         """Write what `make` draws from the ledger; nobody else writes in between, so what it read still holds."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.path}.lock"):
-            drafts = list(make())
-            self._set_torn_line_aside()
-            head = self.head()
-            lines = []
-            for draft in drafts:
-                if draft.kind not in KINDS:
-                    raise BrokenRecord(f"{self.path}: event kind {draft.kind!r} is unknown, expected one of {KINDS}")
-                line = {
-                    "schema": SCHEMA_VERSION,
-                    "seq": head.length,
-                    "at": now.astimezone(UTC).isoformat(),
-                    "by": draft.by,
-                    "kind": draft.kind,
-                    "why": draft.why,
-                    "body": draft.body,
-                    "prev": head.hash,
-                }
-                digest = _hash(line)
-                lines.append(
-                    json.dumps({**line, "hash": digest}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-                )
-                head = Head(length=head.length + 1, hash=digest)
-            if lines:
-                with self.path.open("ab") as file:
-                    file.write(("\n".join(lines) + "\n").encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-            return head
+        return self.chain.append(lambda: [self._line(draft, now) for draft in make()])
 
-    def _set_torn_line_aside(self) -> None:
-        """Move an unfinished last line (a crash in the middle of a write) to `<ledger>.torn`."""
-        if not self.path.exists():
-            return
-        torn = _tail(self.path, whole=False)
-        if not torn:
-            return
-        with self.path.with_suffix(".torn").open("ab") as aside:
-            aside.write(torn + b"\n")
-            aside.flush()
-            os.fsync(aside.fileno())
-        with self.path.open("r+b") as file:
-            file.truncate(self.path.stat().st_size - len(torn))
-            os.fsync(file.fileno())
+    def _line(self, draft: Draft, now: datetime) -> Line:
+        if draft.kind not in KINDS:
+            raise BrokenRecord(f"{self.path}: event kind {draft.kind!r} is unknown, expected one of {KINDS}")
+        return {
+            "schema": SCHEMA_VERSION,
+            "at": now.astimezone(UTC).isoformat(),
+            "by": draft.by,
+            "kind": draft.kind,
+            "why": draft.why,
+            "body": draft.body,
+        }
 
     def events(self, *kinds: str) -> Iterator[Event]:
         """All events in order, each checked against its own hash and the chain; optionally of some kinds only."""
-        prev, upgrade = GENESIS, _Upgrade()
-        for number, raw in enumerate(line for file in self._files() for line in _lines(file)):
-            if not raw.endswith(b"\n"):
-                return  # torn by a crash: never acknowledged to anybody
-            event, schema = _parse(raw, f"line {number + 1}", self.path)
-            if event.prev != prev or event.seq != number:
-                raise BrokenRecord(
-                    f"{self.path}: line {number + 1} does not follow the line before it; bring the ledger back from its last data version"
-                )
-            prev = event.hash
-            event = upgrade(event, schema)
+        upgrade = _Upgrade()
+        for line in self.chain.lines():
+            event = upgrade(*_event(line, self.path))
             if not kinds or event.kind in kinds:
                 yield event
 
     def head(self) -> Head:
         """Length and last hash; reads the last whole line only."""
-        files = self._files()
-        last = _tail(files[-1], whole=True) if files else b""
-        if not last:
-            return Head(length=0, hash=GENESIS)
-        event, _ = _parse(last, "the last line", self.path)
-        return Head(length=event.seq + 1, hash=event.hash)
-
-    def _files(self) -> list[Path]:
-        if self.path.is_dir():
-            return sorted(self.path.glob("*.jsonl"))
-        return [self.path] if self.path.exists() else []
+        return self.chain.head()
 
     def verify(self, *anchors: Head | None) -> Head:
         """Walk the whole chain and compare it with anchors; `BrokenRecord` names the first line or anchor that is wrong."""
-        missing = {(one.length, one.hash) for one in anchors if one is not None and one.length}
-        head = Head(length=0, hash=GENESIS)
-        for event in self.events():
-            head = Head(length=event.seq + 1, hash=event.hash)
-            missing.discard((head.length, head.hash))
-        for length, digest in sorted(missing):
-            raise BrokenRecord(
-                f"{self.path}: {head.length} events, but event {length} of the signed head {digest[:12]}… is not among them; "
-                "bring the ledger back from its last data version"
-            )
-        return head
+
+        def ours() -> Iterator[Line]:
+            for line in self.chain.lines():
+                _event(line, self.path)
+                yield line
+
+        return self.chain.passed(ours(), *anchors)
 
     def written_before_signatures(self, length: int) -> bool:
         """Whether event number `length` is of schema 1, when heads were not signed yet."""
-        for number, raw in enumerate((line for file in self._files() for line in _lines(file)), start=1):
-            if number == length:
-                return _parse(raw, f"line {number}", self.path)[1] == 1
-        return False
+        return any(line["seq"] == length - 1 and line["schema"] == 1 for line in self.chain.lines())
 
 
 def readings_of(events: Iterable[Event]) -> list[Reading]:
@@ -295,11 +213,6 @@ def withdrawn_patients(events: Iterable[Event], key: bytes, patient_uids: Iterab
     return {uid for uid in patient_uids if gone and withdrawn_uid(key, uid) in gone}
 
 
-def _lines(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as opened:
-        yield from opened
-
-
 def snapshot(ledger: Ledger, folder: Path) -> Head:
     """Copy what is new of the verified ledger into a data version as one more segment; returns the head it ends with.
 
@@ -309,20 +222,11 @@ def snapshot(ledger: Ledger, folder: Path) -> Head:
     frozen = Ledger(folder).verify()
     head = ledger.verify(frozen)
     if head.length > frozen.length:
-        new = [line for file in ledger._files() for line in _lines(file)][frozen.length : head.length]
+        new = list(ledger.chain.raw_lines())[frozen.length : head.length]
         # Twelve digits, so that names sort as numbers do.
         with atomic_path(folder / f"{frozen.length + 1:012d}-{head.length:012d}.jsonl") as unfinished:
             unfinished.write_bytes(b"".join(new))
     return head
-
-
-def signed(head: Head, key: bytes) -> Head:
-    """The head with the signature of whoever holds the workspace's key."""
-    return replace(head, signature=_signature(head, key))
-
-
-def _signature(head: Head, key: bytes) -> str:
-    return hmac.new(key, f"ledger head {head.length} {head.hash}".encode(), hashlib.sha256).hexdigest()
 
 
 def require_signed(ledger: Ledger, heads: Collection[Head], key: bytes) -> None:
@@ -331,7 +235,7 @@ def require_signed(ledger: Ledger, heads: Collection[Head], key: bytes) -> None:
     Raises `BrokenRecord`.
     """
     for head in heads:
-        if head.signature and hmac.compare_digest(head.signature, _signature(head, key)):
+        if ledger.chain.is_signed(head, key):
             continue
         if not head.signature and head.length and ledger.written_before_signatures(head.length):
             continue
@@ -339,39 +243,3 @@ def require_signed(ledger: Ledger, heads: Collection[Head], key: bytes) -> None:
             f"{ledger.path}: the anchor at {head.length} events carries {'a wrong' if head.signature else 'no'} signature; "
             "bring ledger/head.json back from git, or the workspace's key from your copy"
         )
-
-
-def write_head(head: Head, path: Path) -> None:
-    """Write an anchor file."""
-    with atomic_path(path) as unfinished:
-        unfinished.write_text(
-            json.dumps({"length": head.length, "hash": head.hash, "signature": head.signature}) + "\n"
-        )
-
-
-def read_head(path: Path) -> Head | None:
-    """Read an anchor file; nothing when there is none yet."""
-    return parse_head(path.read_text(), str(path)) if path.exists() else None
-
-
-def parse_head(text: str, where: str) -> Head:
-    """An anchor as it was written; `BrokenRecord` if it is damaged."""
-    try:
-        found = json.loads(text)
-        return Head(length=int(found["length"]), hash=str(found["hash"]), signature=str(found.get("signature", "")))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise BrokenRecord(f"{where}: not an anchor of a ledger; bring it back from git") from None
-
-
-def _tail(file: Path, *, whole: bool, block: int = 1 << 16) -> bytes:
-    """The last whole line of a file, or what follows it without an end; reads no more of the file than it must."""
-    ends_needed = 2 if whole else 1
-    with file.open("rb") as opened:
-        size = opened.seek(0, os.SEEK_END)
-        content, start = b"", size
-        while start > 0 and content.count(b"\n") < ends_needed:
-            start = max(0, start - block)
-            opened.seek(start)
-            content = opened.read()
-    complete, _, torn = content.rpartition(b"\n")
-    return complete.rpartition(b"\n")[2] if whole else torn

@@ -146,8 +146,10 @@ def mlflow_service(
     return Service("mlflow", command, environment, home, host, port, "/health")
 
 
-def streamlit_service(home: Path, host: str, port: int, *, script: Path, arguments: Sequence[str] = ()) -> Service:
-    """The dashboard; `arguments` go to the script."""
+def streamlit_service(
+    home: Path, host: str, port: int, *, script: Path, arguments: Sequence[str] = (), secrets: Path | None = None
+) -> Service:
+    """The dashboard; `arguments` go to the script, `secrets` name the identity provider where people have to sign in."""
     command = [sys.executable, "-m", "streamlit", "run", str(script.resolve())]
     command += [
         f"--server.address={host}",
@@ -155,5 +157,6 @@ def streamlit_service(home: Path, host: str, port: int, *, script: Path, argumen
         "--server.headless=true",
         "--server.fileWatcherType=none",
     ]
+    command += [] if secrets is None else [f"--secrets.files={secrets}"]
     command += ["--browser.gatherUsageStats=false", "--client.toolbarMode=minimal", "--", *arguments]
     return Service("streamlit", command, clean_environment() | {"HOME": str(home)}, home, host, port, "/_stcore/health")

@@ -232,6 +232,17 @@ def read_pixels(shards_folder: Path, sample_uid: str, cell_uids: Collection[str]
     return found
 
 
+def rehashed(shards_folder: Path, sample_uid: str, cell_uids: Collection[str]) -> dict[str, str]:
+    """The content hash of these cells of a sample, computed anew from the pixels that are stored now."""
+    wanted = set(cell_uids)
+    return {
+        row["cell_uid"]: content_hash(*_pixels(row, path))
+        for path in shard_paths(shards_folder, sample_uid)
+        for row in _rows(path, PIXEL_COLUMNS)
+        if row["cell_uid"] in wanted
+    }
+
+
 def read_overlays(folder: Path, cells: pd.DataFrame) -> dict[str, Picture]:
     """The picture that a person would look at of each of these cells (`cell_uid`, `sample_uid`); a shard is opened once."""
     return {

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ctcml.access import private_sign_in
 from ctcml.dataversions import SOURCE
 from ctcml.deployment import Deployment, read_deployment
 from ctcml.errors import ServiceDown
@@ -115,10 +116,15 @@ def revive_reading_rooms(ws: Workspace, readers: Sequence[str] | None = None) ->
 
 
 def start_dashboard(services: Services, ws: Workspace) -> Service:
-    """Start the cohort dashboard on this workspace."""
-    script = SOURCE / "dashboards" / "app.py"
+    """Start the cohort dashboard on this workspace; people have to sign in where the workspace names a provider."""
+    port = read_deployment(ws.deployment).dashboard.port or free_port(HOST)
     service = streamlit_service(
-        ws.services / "dashboard", HOST, free_port(HOST), script=script, arguments=["--workspace", str(ws.root)]
+        ws.services / "dashboard",
+        HOST,
+        port,
+        script=SOURCE / "dashboards" / "app.py",
+        arguments=["--workspace", str(ws.root)],
+        secrets=private_sign_in(ws),
     )
     services.start(service)
     return service

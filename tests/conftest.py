@@ -1,5 +1,6 @@
 """Fixtures that several tests share, and the table of figures that trials end with."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +28,21 @@ def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("new") / "lab"
     create_workspace(Workspace(root), now=NOON)
     return root
+
+
+@pytest.fixture(scope="session")
+def counted_lab(laboratory: Path, new_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """That laboratory taken in, read, embedded by a network that learnt nothing, and counted; copied, never changed."""
+    from factories import counted_laboratory
+
+    return counted_laboratory(laboratory, new_workspace, tmp_path_factory.mktemp("counted") / "lab")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def on_loopback() -> None:
+    """A page that is run without `streamlit run` has read no config.toml, and beyond loopback the dashboard shows nothing."""
+    if "streamlit" in sys.modules:
+        sys.modules["streamlit"].config.set_option("server.address", "127.0.0.1")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Small, true-to-life records for the tests; everything is seeded."""
 
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from ctcml.class_registry import class_body
 from ctcml.ledger import Draft, Ledger
 from ctcml.records import PAPER_CLASSES, PLANES, Duty, Purpose, Reading
 from ctcml.shards import Packed, pack_shard
-from ctcml.tables import MANIFEST, write_table
+from ctcml.tables import MANIFEST, read_folder, write_table
 from ctcml.workspace import Workspace
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -167,3 +168,49 @@ def a_sample(ws: Workspace, cells: Sequence[str], *, sample: str = "s1", patient
         "shard_sha256": pack_shard(packed, ws.shards / f"{sample}.parquet"),
     }
     write_table(pd.DataFrame(rows), MANIFEST, ws.manifest / f"{sample}.parquet")
+
+
+def read_and_settled(cell: str, *, agreed: bool, training: bool) -> list[Draft]:
+    """Two readers call a cell a CTC, or only one does and the adjudicator calls it a leukocyte."""
+    purpose = Purpose.TRAINING if training else Purpose.EVALUATION
+    labels = {"reader-a": "ctc", "reader-b": "ctc" if agreed else "wbc"}
+    readings = [a_reading(cell, reader, label, purpose=purpose) for reader, label in labels.items()]
+    if not agreed:
+        readings.append(a_reading(cell, "reader-c", "wbc", purpose=purpose, duty=Duty.ADJUDICATOR))
+    body = {"cell_uid": cell, "class_id": labels["reader-b"], "purpose": purpose.value, "occasion": "round-1"}
+    how = "both readers" if agreed else "adjudicator"
+    return [
+        *map(reading_draft, readings),
+        Draft(kind="settlement", by="test", body={**body, "how": how, "before": None}),
+    ]
+
+
+def counted_laboratory(laboratory: Path, new_workspace: Path, root: Path) -> Workspace:
+    """Take a SIMULATED laboratory in, have four cells of each patient read twice, embed all of it and count."""
+    from ctcml import stages
+    from ctcml.bench_score import write_random_model
+    from ctcml.dataversions import new_data_version
+    from ctcml.identity import load_key
+    from ctcml.intake import take_in
+    from ctcml.params import load_params
+
+    ws = Workspace(Path(shutil.copytree(new_workspace, root, symlinks=True)))
+    sources = (laboratory / "export", laboratory / "clinical.csv", laboratory / "historic_labels.csv")
+    take_in(*sources, ws, key=load_key(ws.key), block=(2, 1, 1), seed=1, now=NOON)
+    training = {
+        one.body["patient_uid"] for one in Ledger(ws.ledger).events("patient_assigned") if one.body["role"] == "train"
+    }
+    cells = read_folder(ws.manifest, MANIFEST).groupby("patient_uid").head(4)
+    said = []
+    for number, (cell, patient) in enumerate(zip(cells["cell_uid"], cells["patient_uid"], strict=True)):
+        said += read_and_settled(cell, agreed=bool(number % 2), training=patient in training)
+    Ledger(ws.ledger).append(said, now=NOON)
+    new_data_version(ws, why="test", by="test", now=NOON)
+    write_random_model(ws.champion, seed=1)
+    (ws.champion / "version.json").write_text('{"version": "1"}')
+    params = load_params(ws.params)
+    stages.settle(ws, say=lambda _: None)
+    stages.embed(ws, executor=params.executor.model_copy(update={"kind": "here"}), say=lambda _: None)
+    stages.calibrate(ws, counts=params.counts, say=lambda _: None)
+    stages.count(ws, counts=params.counts, survival=params.survival, say=lambda _: None)
+    return ws

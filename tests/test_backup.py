@@ -22,11 +22,12 @@ from test_intake import taken
 from ctcml import backup as ours
 from ctcml import versioning
 from ctcml.backup import BackedUp, backup, restore
+from ctcml.chain import read_head
 from ctcml.cli import cli
 from ctcml.dataversions import anchor, create_workspace, new_data_version, set_start
 from ctcml.errors import BadInput, BrokenRecord, CtcmlError
 from ctcml.identity import load_key, pseudonym
-from ctcml.ledger import Draft, Ledger, read_head
+from ctcml.ledger import Draft, Ledger
 from ctcml.tables import MANIFEST, read_folder
 from ctcml.workspace import Workspace
 

@@ -9,9 +9,10 @@ import pytest
 from factories import NOON, a_reading, put, reading_draft
 
 from ctcml import versioning
+from ctcml.chain import read_head, write_head
 from ctcml.dataversions import anchor, create_workspace, new_data_version, set_start, verify_ledger
 from ctcml.errors import BadInput, BrokenRecord
-from ctcml.ledger import Draft, Ledger, read_head, write_head
+from ctcml.ledger import Draft, Ledger
 from ctcml.workspace import Workspace
 
 

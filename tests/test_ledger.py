@@ -12,19 +12,16 @@ import numpy as np
 import pytest
 from factories import KEY, NOON, a_ledger, a_reading, reading_draft
 
+from ctcml.chain import Head, read_head, write_head
 from ctcml.errors import BrokenRecord
 from ctcml.ledger import (
     SCHEMA_VERSION,
     Draft,
     Event,
-    Head,
     Ledger,
-    read_head,
     readings_of,
     require_signed,
-    signed,
     snapshot,
-    write_head,
 )
 from ctcml.records import Duty
 
@@ -240,20 +237,21 @@ def test_a_line_of_the_first_schema_cannot_be_passed_off_as_one_of_today(tmp_pat
 
 def test_a_schema_of_tomorrow_is_refused_by_name(tmp_path: Path) -> None:
     ledger = a_ledger(tmp_path / "ledger.jsonl")
-    line = json.loads(ledger.path.read_text().splitlines()[-1])
+    *before, last = ledger.path.read_text().splitlines()
+    line = json.loads(last)
     claimed = line.pop("hash")
     line["schema"] = SCHEMA_VERSION + 1
     text = json.dumps(line, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     line["hash"] = hashlib.sha256(text.encode()).hexdigest()
     assert claimed != line["hash"]
-    ledger.path.write_text(json.dumps(line) + "\n")
+    ledger.path.write_text("\n".join([*before, json.dumps(line)]) + "\n")
     with pytest.raises(BrokenRecord, match="schema version 3, expected 1 to 2"):
         ledger.verify()
 
 
 def test_a_head_that_somebody_without_the_key_wrote_is_refused(tmp_path: Path) -> None:
     ledger = a_ledger(tmp_path / "ledger.jsonl", *some_drafts(3))
-    true, forged = signed(ledger.head(), KEY), signed(ledger.head(), b"x" * 32)
+    true, forged = (ledger.chain.signed(ledger.head(), key) for key in (KEY, b"x" * 32))
     require_signed(ledger, [true], KEY)
     for head in (
         forged,
@@ -274,7 +272,8 @@ def test_heads_from_before_signatures_pass_only_where_the_ledger_is_as_old(tmp_p
 
 
 def test_a_head_keeps_its_signature_on_disk(tmp_path: Path) -> None:
-    head = signed(a_ledger(tmp_path / "ledger.jsonl").head(), KEY)
+    ledger = a_ledger(tmp_path / "ledger.jsonl")
+    head = ledger.chain.signed(ledger.head(), KEY)
     write_head(head, tmp_path / "head.json")
     assert read_head(tmp_path / "head.json") == head
 

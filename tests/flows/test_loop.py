@@ -13,7 +13,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from ctcml.ledger import Ledger, read_head
+from ctcml.chain import read_head
+from ctcml.ledger import Ledger
 from ctcml.services import Services
 from ctcml.stages import STAGES
 from ctcml.tables import COUNTS, MANIFEST, QUEUE, TRUTH, read_folder, read_table
