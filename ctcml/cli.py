@@ -9,11 +9,15 @@ from pathlib import Path
 
 import click
 
+from ctcml.access_commands import access, audit
 from ctcml.bench_commands import bench
 from ctcml.errors import CtcmlError
 from ctcml.options import Extended, workspace_option
+from ctcml.reproduce_commands import reproduce_command
 from ctcml.review_commands import classes, ledger
+from ctcml.survival_commands import survival_command
 from ctcml.telling import estimated, say
+from ctcml.trace_commands import trace_command
 from ctcml.workspace import Workspace
 
 WORKERS = min(os.cpu_count() or 1, 8)
@@ -250,8 +254,20 @@ STAGES = (
     "calibrate",
     "count",
     "survive",
+    "compare",
+    "subclass",
 )
-for _command in (bench, classes, ledger, *(_stage_command(name) for name in STAGES if name != "replay")):
+for _command in (
+    access,
+    audit,
+    bench,
+    classes,
+    ledger,
+    reproduce_command,
+    survival_command,
+    trace_command,
+    *(_stage_command(name) for name in STAGES if name != "replay"),
+):
     cli.add_command(_command)
 
 

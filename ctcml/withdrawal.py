@@ -151,8 +151,8 @@ def account(event: Event) -> list[str]:
         if tags
         else "no data version holds the pixels",
         "still holding the pixels: the instrument's own export, also where it lies in inbox/; delete it there",
-        "still showing some of them: derived/ and pictures/ until `ctcml repro`; galleries of accepted classes and contact sheets in reports/, pictures"
-        " of reconstructions and the latents of flat maps kept with models, for good",
+        "still showing some of them: derived/ and pictures/ until `ctcml repro`; reports/paper/ and .ctcml/paper/ until the next"
+        " `ctcml reproduce`; galleries of accepted classes and contact sheets in reports/, pictures of reconstructions and the latents of flat maps kept with models, for good",
         "on the readers' servers, open tasks of theirs stand without pictures; no answer to them is taken in",
     ]
 
