@@ -32,6 +32,7 @@ trials: setup  ## the heavy trials, beyond the small sample of each in the tests
 	@$(BIN)/ctcml bench discovery
 	@$(BIN)/ctcml bench readings
 	@$(BIN)/ctcml bench recount
+	@$(BIN)/ctcml bench pages
 
 check: test
 

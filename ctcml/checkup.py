@@ -127,18 +127,8 @@ def check_up(job: CheckupJob) -> CheckedSample:
         refused = [
             Refused(file=".", reason=f"could not be read ({type(error).__name__}: {one_line(error)}); report it")
         ]
-    read = _Read(
-        job=job,
-        thumbnails=thumbnails,
-        refused=refused,
-        constant=np.array([_constant(one) for one in thumbnails], np.bool_).reshape(-1, len(PLANES)),
-        saturated=np.array([_saturated(one) for one in thumbnails], np.bool_).reshape(-1, len(PLANES)),
-    )
-    hashes = tuple(
-        (one.object_index, bytes.fromhex(content_hash(one.planes, one.pixels)))
-        for one, blank in zip(thumbnails, read.constant, strict=True)
-        if not blank.all()  # all empty thumbnails of one size are alike
-    )
+    read = _looked_at(job, thumbnails, refused)
+    hashes = _hashes(read)
     return CheckedSample(
         sample_id=job.source.sample_id,
         kind=kind_of(job.source),
@@ -149,6 +139,30 @@ def check_up(job: CheckupJob) -> CheckedSample:
         orders=Counter(one.source_order for one in thumbnails),
         planes=Counter(len(one.planes) for one in thumbnails),
         staining=_staining(read),
+    )
+
+
+def findings_on_pixels(job: CheckupJob, thumbnails: list[RawThumbnail]) -> tuple[Finding, ...]:
+    """What intake keeps of the checkup: findings on thumbnails that it has read anyway, in whose messages no name stands."""
+    read = _looked_at(job, thumbnails, [])
+    return (*(one for check in ON_PIXELS for one in check(read)), *_doubles(read, _hashes(read)))
+
+
+def _looked_at(job: CheckupJob, thumbnails: list[RawThumbnail], refused: list[Refused]) -> _Read:
+    return _Read(
+        job=job,
+        thumbnails=thumbnails,
+        refused=refused,
+        constant=np.array([_constant(one) for one in thumbnails], np.bool_).reshape(-1, len(PLANES)),
+        saturated=np.array([_saturated(one) for one in thumbnails], np.bool_).reshape(-1, len(PLANES)),
+    )
+
+
+def _hashes(read: _Read) -> tuple[tuple[int, bytes], ...]:
+    return tuple(
+        (one.object_index, bytes.fromhex(content_hash(one.planes, one.pixels)))
+        for one, blank in zip(read.thumbnails, read.constant, strict=True)
+        if not blank.all()  # all empty thumbnails of one size are alike
     )
 
 
@@ -337,6 +351,19 @@ def _notes(read: _Read) -> Iterator[Finding]:
             yield read.finding("note", "published-array", note, below(read.job.source.path, read.job.root))
 
 
+# Not the refusals, which the quarantine tells, nor what reads a file again or quotes from it.
+ON_PIXELS: tuple[Callable[[_Read], Iterator[Finding]], ...] = (
+    _selections,
+    _empty_samples,
+    _clipped,
+    _oversize,
+    _gaps,
+    _channels,
+    _masks,
+    _lossy,
+    _eight_bit,
+    _labels,
+)
 CHECKS: tuple[Callable[[_Read], Iterator[Finding]], ...] = (
     _selections,
     _refusals,

@@ -193,8 +193,8 @@ def draw_maps(cells: pd.DataFrame, folder: Path, *, name: str, simulated: bool) 
             partial(map_plot, xy, _named(cells["true_class"], UNLABELLED), rest=UNLABELLED),
         ),
         "predicted-class": ("predicted class", partial(map_plot, xy, cells["predicted"].tolist())),
-        "cancer-type": ("cancer type", _grouped_plot(xy, cells["cancer_type"])),
-        "instrument": ("instrument", _grouped_plot(xy, cells["instrument"])),
+        "cancer-type": ("cancer type", grouped_plot(xy, cells["cancer_type"])),
+        "instrument": ("instrument", grouped_plot(xy, cells["instrument"])),
         "novelty": ("novelty", partial(novelty_plot, xy, cells["novelty"].to_numpy(), cells["flagged"].to_numpy())),
     }
     if len(ctc):
@@ -220,7 +220,7 @@ def _named(values: "pd.Series[str]", nothing: str) -> list[str]:
     return [str(name) if name else nothing for name in values.fillna("")]
 
 
-def _grouped_plot(xy: Places, values: "pd.Series[str]") -> Callable[..., None]:
+def grouped_plot(xy: Places, values: "pd.Series[str]") -> Callable[..., None]:
     """`map_plot` by group: where there are more groups than colours, the smallest are put together."""
     names = _named(values, UNSTATED)
     largest = [name for name, _ in Counter(names).most_common() if name != UNSTATED][: len(GROUP_COLOURS)]

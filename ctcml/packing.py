@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from ctcml.checkup import CheckupJob, Finding, findings_on_pixels
 from ctcml.errors import BrokenRecord, ServiceDown
 from ctcml.identity import pseudonym
 from ctcml.images import SIZE
@@ -28,6 +29,8 @@ from ctcml.sources import Source, files_of, folder_of, read_source
 from ctcml.tables import FEATURE_PREFIX, GIVEN_FEATURES, MANIFEST, atomic_path, read_table, write_table
 from ctcml.thumbnails import RawThumbnail, Refused, one_line
 from ctcml.workspace import Workspace
+
+FINDINGS = "findings"  # in a receipt, beside what recognises the files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class PackingJob:
 
 @dataclass(frozen=True, kw_only=True)
 class PackedSample:
-    """What taking in one sample brought; `labels` are the source's own, by cell_uid, `receipt` is for `write_receipt`."""
+    """What taking in one sample brought; `labels` are the source's own, by cell_uid, `receipt` and `findings` are for `write_receipt`."""
 
     sample_id: str
     sample_uid: str
@@ -56,6 +59,7 @@ class PackedSample:
     refused: int
     labels: Mapping[str, str]
     receipt: Mapping[str, str | int]
+    findings: tuple[Finding, ...] = ()
 
 
 def pack_sample(job: PackingJob) -> PackedSample:
@@ -85,14 +89,37 @@ def pack_sample(job: PackingJob) -> PackedSample:
         refused=len(refused),
         labels={uid_of[one.object_index]: one.label for one in found if one.label},
         receipt=receipt,
+        findings=findings_on_pixels(
+            CheckupJob(source=job.source, root=folder_of(job.source), page_order=job.page_order), list(found)
+        ),
     )
 
 
 def write_receipt(packed: PackedSample, ws: Workspace) -> None:
-    """Let the next intake recognise this sample's files; to be called when all that they brought is written down."""
+    """Let the next intake recognise this sample's files, and keep the checkup's findings on them; to be called when all
+    that they brought is written down."""
     if packed.receipt:
+        found = [{"level": one.level, "code": one.code, "message": one.message} for one in packed.findings]
         with atomic_path(ws.receipts / f"{packed.sample_uid}.json") as unfinished:
-            unfinished.write_text(json.dumps(dict(packed.receipt)) + "\n")
+            unfinished.write_text(json.dumps({**packed.receipt, FINDINGS: found}) + "\n")
+
+
+def kept_findings(ws: Workspace) -> dict[str, list[dict[str, str]]]:
+    """What the checkup found when a sample was taken in: `level`, `code` and `message` of each finding, by sample_uid.
+
+    Samples that were taken in before findings were kept are left out. Nobody's own names stand in them.
+    """
+    found = {}
+    for receipt in sorted(ws.receipts.glob("*.json")):
+        try:
+            told = json.loads(receipt.read_text())
+            if FINDINGS in told:
+                found[receipt.stem] = [dict(one) for one in told[FINDINGS]]
+        except (OSError, ValueError, TypeError):
+            raise BrokenRecord(
+                f"{receipt}: not a receipt of ours; remove it, and the next intake writes it anew"
+            ) from None
+    return found
 
 
 @contextmanager
@@ -116,8 +143,9 @@ def is_known(source: Source, sample_uid: str, ws: Workspace, key: bytes) -> bool
     if not receipt.exists() or not (ws.manifest / f"{sample_uid}.parquet").exists():
         return False
     try:
-        return bool(json.loads(receipt.read_text()) == _stamp(source, key))
-    except ValueError:
+        told = json.loads(receipt.read_text())
+        return bool({name: value for name, value in told.items() if name != FINDINGS} == _stamp(source, key))
+    except (ValueError, AttributeError):
         return False
 
 

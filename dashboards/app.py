@@ -2,7 +2,8 @@
 
 import os
 import sys
-from functools import partial
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import streamlit as st
@@ -13,8 +14,20 @@ if (
     sys.path.append(source)
 
 from ctcml.errors import CtcmlError
-from dashboards import records
-from dashboards.views import cohort, discovery, models, review
+from ctcml.workspace import Workspace
+from dashboards import records, session
+from dashboards.tiles import stay_in_session
+
+PAGES = {  # title: address, which is also the name of the module except for the map
+    "Cohort": "cohort",
+    "Sample": "sample",
+    "Latent map": "map",
+    "Discovery": "discovery",
+    "Review": "review",
+    "Models": "models",
+    "Data": "data",
+}
+MODULES = {"map": "latent_map"}
 
 
 def main() -> None:
@@ -22,19 +35,31 @@ def main() -> None:
     st.set_page_config(page_title="ctcml", page_icon="🔬", layout="wide")
     try:
         workspace = records.open_workspace(sys.argv[1:], os.environ)
+        who = session.come_in(workspace)
+        if who is None:
+            return
         chosen = st.navigation(
             [
-                st.Page(partial(cohort.show, workspace), title="Cohort", url_path="cohort", default=True),
-                st.Page(partial(discovery.show, workspace), title="Discovery", url_path="discovery"),
-                st.Page(partial(review.show, workspace), title="Review", url_path="review"),
-                st.Page(partial(models.show, workspace), title="Models", url_path="models"),
+                st.Page(page(address, workspace), title=title, url_path=address, default=address == "cohort")
+                for title, address in PAGES.items()
             ],
             position="top",
         )
         banner(simulated=records.is_simulated(workspace), workspace_name=workspace.root.resolve().name)
+        session.show_visitor(workspace, who)
+        stay_in_session()
         chosen.run()
     except CtcmlError as error:
         st.error(str(error))
+
+
+def page(address: str, workspace: Workspace) -> Callable[[], None]:
+    """What draws the page at that address; its module is imported when somebody first opens it."""
+
+    def draw() -> None:
+        import_module(f"dashboards.views.{MODULES.get(address, address)}").show(workspace)
+
+    return draw
 
 
 def banner(*, simulated: bool, workspace_name: str) -> None:

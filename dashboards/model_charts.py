@@ -1,4 +1,4 @@
-"""Figures of the latent space, the training and the readers: coordinates and colours only, no statistics."""
+"""Figures of the training and the readers: coordinates and colours only, no statistics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,77 +6,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, class_colours, dressed, faded
-
-
-def latent_chart(
-    cells: pd.DataFrame, *, colour_by: str, names: Mapping[str, str], simulated: bool, ringed: int | None = None
-) -> go.Figure:
-    """The latent map, coloured by predicted class, by novelty or by flag; the cells of cluster `ringed` stand out."""
-    figure = go.Figure()
-    if colour_by == "novelty":
-        scored = cells["novelty"].notna()
-        figure.add_trace(_dots(cells[~scored], GREY, "not scored", names, opacity=0.25))
-        figure.add_trace(
-            _dots(
-                cells[scored].sort_values("novelty"),
-                cells[scored].sort_values("novelty")["novelty"],
-                "novelty",
-                names,
-                scale=True,
-            )
-        )
-    elif colour_by == "flagged":
-        flagged = cells["flagged"].fillna(False).astype(bool)
-        figure.add_trace(_dots(cells[~flagged], GREY, "not flagged", names, opacity=0.35))
-        figure.add_trace(_dots(cells[flagged], VERMILION, "in a flagged cluster", names))
-    else:
-        known = [class_id for class_id in names if (cells["predicted"] == class_id).any()]
-        others = sorted(set(cells["predicted"].dropna()) - set(known))
-        for class_id, colour in class_colours([*known, *others]).items():
-            figure.add_trace(_dots(cells[cells["predicted"] == class_id], colour, names.get(class_id, class_id), names))
-    if ringed is not None and "cluster" in cells:
-        chosen = cells[cells["cluster"] == ringed]
-        figure.add_trace(
-            go.Scattergl(
-                x=chosen["x"],
-                y=chosen["y"],
-                mode="markers",
-                name=f"cluster {ringed}",
-                hoverinfo="skip",
-                marker={"size": 8, "color": "rgba(0,0,0,0)", "line": {"color": faded(BLACK, 0.6), "width": 0.8}},
-            )
-        )
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False, scaleanchor="x")
-    dressed(figure, height=620, simulated=simulated)
-    figure.update_layout(
-        legend={"itemsizing": "constant", "y": -0.01, "yanchor": "top"}, margin={"l": 10, "r": 10, "t": 30, "b": 60}
-    )
-    return figure
-
-
-def _dots(
-    cells: pd.DataFrame, colour: Any, name: str, names: Mapping[str, str], *, opacity: float = 0.75, scale: bool = False
-) -> go.Scattergl:
-    marker: dict[str, Any] = {"size": 5, "color": colour, "opacity": opacity}
-    if scale:
-        marker |= {"colorscale": "Viridis", "colorbar": {"title": "novelty", "thickness": 12}}
-    cluster = cells["cluster"].fillna(-1).astype(int) if "cluster" in cells else pd.Series(-1, index=cells.index)
-    said = [
-        f"{names.get(label, label)}" + (f", cluster {number}" if number >= 0 else "")
-        for label, number in zip(cells["predicted"], cluster, strict=True)
-    ]
-    return go.Scattergl(
-        showlegend=not scale,
-        x=cells["x"],
-        y=cells["y"],
-        mode="markers",
-        name=name,
-        marker=marker,
-        text=said,
-        hovertemplate="%{text}<extra></extra>",
-    )
+from dashboards.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, dressed, faded
 
 
 def learning_chart(

@@ -17,14 +17,16 @@ import pandas as pd
 from ctcml import tables
 from ctcml.errors import BadInput, BadTable
 from ctcml.ledger import Event, Ledger
-from ctcml.params import load_params
+from ctcml.params import Survival, load_params
 from ctcml.people import people_of
 from ctcml.requests import Request, waiting_requests
 from ctcml.retraining import CHANGES, champions
+from ctcml.shards import shard_paths
 from ctcml.workspace import Workspace
 
 Stamp = tuple[tuple[str, int, int], ...]  # name, time of change (ns) and size of each file behind a record
 PEOPLE, REQUEST = ("reader_added", "reader_removed"), "request"  # kinds of events that the dashboard reads
+DATA = ("intake", "data_version", "withdrawal")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +115,64 @@ def counts(workspace: Workspace) -> pd.DataFrame | NotMade:
     return _table(workspace.counts, _stamp(workspace.counts), "COUNTS", None)
 
 
+def cells_of_sample(workspace: Workspace, sample_uid: str) -> pd.DataFrame | NotMade:
+    """One row a thumbnail of one sample, as `ctcml.counts` takes them: what the export said of it and what the champion says."""
+    listed = shard_paths(workspace.manifest, sample_uid)
+    if not listed:
+        return NotMade(what=f"Manifest of sample {sample_uid}", command="ctcml intake")
+    scored = shard_paths(workspace.embeddings, sample_uid)
+    if not scored:
+        return NotMade(what=f"Embeddings of sample {sample_uid}", command="ctcml repro embed")
+    return _cells_of(tuple(listed), tuple(scored), tuple(one for path in (*listed, *scored) for one in _stamp(path)))
+
+
+def set_of(workspace: Workspace, patient_uid: str) -> str | None:
+    """train, steering or sealed; None before the first settlement wrote the sets down."""
+    return object_of(workspace.roles).get(patient_uid) if workspace.roles.exists() else None
+
+
 def survival(workspace: Workspace) -> dict[str, Any] | NotMade:
     """`simulated`, `endpoint` and `reports`, one a cancer type and cut-off."""
     if not workspace.survival.exists():
         return NotMade(what="Survival analysis", command="ctcml repro survive")
-    return _object(workspace.survival)
+    return object_of(workspace.survival)
+
+
+def survival_rules(workspace: Workspace) -> Survival:
+    """Fewest events of an arm, and the cut-offs, from params.yaml."""
+    return _rules(workspace.params, _stamp(workspace.params))
+
+
+def by_hand(workspace: Workspace) -> dict[str, Any] | NotMade:
+    """Agreement of the champion with the operator, with readers, and of both counts of each tube: `ctcml.by_hand`."""
+    if not workspace.by_hand.exists():
+        return NotMade(what="Counts by hand beside counts by the model", command="ctcml repro compare")
+    return object_of(workspace.by_hand)
+
+
+def by_hand_samples(workspace: Workspace) -> pd.DataFrame | NotMade:
+    """One row a tube with both counts, those that change side first."""
+    found = table_of(workspace.by_hand_samples, "BY_HAND_SAMPLES")
+    return NotMade(what="Tubes counted both ways", command="ctcml repro compare") if found is None else found
+
+
+def by_hand_cells(workspace: Workspace) -> pd.DataFrame | NotMade:
+    """One row a cell that hand or model calls a CTC."""
+    found = table_of(workspace.by_hand_cells, "BY_HAND_CELLS")
+    return NotMade(what="Cells called CTC by hand or model", command="ctcml repro compare") if found is None else found
+
+
+def subclass_report(workspace: Workspace) -> dict[str, Any] | NotMade:
+    """Each class that was divided, its subclasses and their survival: `ctcml.subclassing`."""
+    if not workspace.subclass_report.exists():
+        return NotMade(what="Subclasses", command="ctcml repro subclass")
+    return object_of(workspace.subclass_report)
+
+
+def subclasses(workspace: Workspace) -> pd.DataFrame | NotMade:
+    """Counts per sample, subclass and denominator."""
+    found = table_of(workspace.subclasses, "SUBCLASS_COUNTS")
+    return NotMade(what="Counts of subclasses", command="ctcml repro subclass") if found is None else found
 
 
 def cards(workspace: Workspace) -> Cards:
@@ -131,25 +186,9 @@ def cards(workspace: Workspace) -> Cards:
     )
 
 
-def map_cells(workspace: Workspace) -> pd.DataFrame | NotMade:
-    """Cells on the flat map that params.yaml chooses, with `x`, `y`, `predicted`, and the discovery columns where a cell
-    has them."""
-    if not workspace.map.exists():
-        return NotMade(what="Latent map", command="ctcml repro map")
-    shown = _chosen_map(workspace.params, _stamp(workspace.params))
-    placed = _table(workspace.map, _stamp(workspace.map), "MAP", None)
-    placed = placed.rename(columns={f"{shown}_x": "x", f"{shown}_y": "y"})[["cell_uid", "x", "y"]]
-    scored = _folder(
-        workspace.embeddings, "EMBEDDING", ("cell_uid", "sample_uid", "predicted"), "Embeddings", "ctcml repro embed"
-    )
-    if isinstance(scored, NotMade):
-        return scored
-    joined = placed.merge(scored, on="cell_uid", how="left")
-    if not workspace.cell_discovery.exists():
-        return joined
-    return joined.merge(
-        _table(workspace.cell_discovery, _stamp(workspace.cell_discovery), "DISCOVERY", None), on="cell_uid", how="left"
-    )
+def chosen_map(workspace: Workspace) -> str:
+    """The flat map that params.yaml chooses: tsne or umap."""
+    return _chosen_map(workspace.params, _stamp(workspace.params))
 
 
 def clusters(workspace: Workspace) -> pd.DataFrame | NotMade:
@@ -164,7 +203,7 @@ def shifts(workspace: Workspace) -> pd.DataFrame | NotMade:
     """One row an instrument with unlabelled cells: `instrument`, what the batch-shift test says, whether it is `shifted`."""
     if not workspace.discovery_report.exists():
         return NotMade(what="Batch shift", command="ctcml repro cluster")
-    found = _object(workspace.discovery_report)["instruments"]
+    found = object_of(workspace.discovery_report)["instruments"]
     rows = [(name, one["verdict"], bool(one["shifted"])) for name, one in found.items()]
     return pd.DataFrame(rows, columns=["instrument", "verdict", "shifted"])
 
@@ -183,7 +222,7 @@ def agreement(workspace: Workspace) -> dict[str, Any] | NotMade:
     """What the readers did: the report of `ctcml.agreement`, and how many cells stand where."""
     if not workspace.agreement.exists():
         return NotMade(what="Agreement of the readers", command="ctcml review")
-    return _object(workspace.agreement)
+    return object_of(workspace.agreement)
 
 
 def proposals(workspace: Workspace) -> list[dict[str, Any]] | NotMade:
@@ -232,6 +271,11 @@ def refusals(workspace: Workspace) -> list[Event]:
     return [one for one in reversed(asked) if str(one.body["outcome"]).startswith("refused")]
 
 
+def data_events(workspace: Workspace, kind: str) -> list[Event]:
+    """Intakes, data versions or withdrawals, newest first."""
+    return [one for one in reversed(_events(workspace)) if one.kind == kind]
+
+
 def _events(workspace: Workspace) -> tuple[Event, ...]:
     return _events_of(workspace.ledger, _stamp(workspace.ledger))
 
@@ -247,7 +291,7 @@ def queue_composition(workspace: Workspace) -> pd.DataFrame | NotMade:
 
 def promotions(workspace: Workspace) -> list[dict[str, Any]] | NotMade:
     """Gate verdicts, newest version first."""
-    found = [_object(path) for path in workspace.reports.glob("promotion-*.json")]
+    found = [object_of(path) for path in workspace.reports.glob("promotion-*.json")]
     if not found:
         return NotMade(what="Promotion report", command="ctcml demo")
     return sorted(found, key=lambda report: int(report["version"]), reverse=True)
@@ -290,7 +334,7 @@ def drift(workspace: Workspace) -> dict[str, Any] | NotMade:
     """How far the cartridges are from what the champion was trained on: the report of `ctcml.drift`."""
     if not workspace.drift.exists():
         return NotMade(what="Drift", command="ctcml repro drift")
-    return _object(workspace.drift)
+    return object_of(workspace.drift)
 
 
 def drift_pictures(workspace: Workspace) -> list[Path]:
@@ -302,14 +346,14 @@ def champion(workspace: Workspace) -> dict[str, Any] | NotMade:
     """The champion's `model.json`."""
     if not (workspace.champion / "model.json").exists():
         return NotMade(what="Champion model", command="ctcml demo")
-    return _object(workspace.champion / "model.json")
+    return object_of(workspace.champion / "model.json")
 
 
 def champion_version(workspace: Workspace) -> str:
     """The champion's version in the registry, or the start of its weights' hash where nobody wrote the version down."""
     written = workspace.champion / "version.json"
     if written.exists():
-        return f"version {_object(written)['version']}"
+        return f"version {object_of(written)['version']}"
     model = champion(workspace)
     return "none" if isinstance(model, NotMade) else f"weights {model['weights_sha256'][:8]}"
 
@@ -330,6 +374,18 @@ def reconstructions(workspace: Workspace) -> list[Path] | NotMade:
     if not found:
         return NotMade(what="Reconstructions", command="ctcml repro train")
     return sorted(found, key=lambda path: float(path.stem.removeprefix("reconstructions-beta-")))
+
+
+def table_of(path: Path, schema: str, columns: tuple[str, ...] | None = None) -> pd.DataFrame | None:
+    """A table, or all tables of a folder as one; None where there is none. Read once until one of them is made again, and
+    shared: nobody may write to it."""
+    stamp = _stamp(path)
+    return _table(path, stamp, schema, columns) if stamp else None
+
+
+def stamp_of(*paths: Path) -> Stamp:
+    """What changes when any of these files or folders of tables is made again."""
+    return tuple(one for path in paths for one in _stamp(path))
 
 
 def _folder(folder: Path, schema: str, columns: tuple[str, ...], what: str, command: str) -> pd.DataFrame | NotMade:
@@ -355,7 +411,21 @@ def _table(path: Path, stamp: Stamp, schema: str, columns: tuple[str, ...] | Non
 
 @lru_cache(maxsize=2)
 def _events_of(path: Path, stamp: Stamp) -> tuple[Event, ...]:
-    return tuple(Ledger(path).events(*PEOPLE, REQUEST, *CHANGES)) if stamp else ()
+    return tuple(Ledger(path).events(*PEOPLE, REQUEST, *CHANGES, *DATA)) if stamp else ()
+
+
+@lru_cache(maxsize=16)
+def _cells_of(listed: tuple[Path, ...], scored: tuple[Path, ...], stamp: Stamp) -> pd.DataFrame:
+    columns = ["cell_uid", "object_index", "proposed", "assigned", "frame"]
+    known = pd.concat([tables.read_table(path, tables.MANIFEST, columns=columns) for path in listed])
+    columns = ["cell_uid", "sample_uid", "predicted", "probabilities"]
+    said = pd.concat([tables.read_table(path, tables.EMBEDDING, columns=columns) for path in scored])
+    return said.merge(known, on="cell_uid").reset_index(drop=True)
+
+
+@lru_cache(maxsize=4)
+def _rules(params: Path, stamp: Stamp) -> Survival:
+    return load_params(params).survival
 
 
 @lru_cache(maxsize=4)
@@ -370,7 +440,7 @@ def _json(path: Path) -> Any:
         raise BadTable(f"{path.name}: not readable as JSON ({' '.join(str(error).split())}); make it again") from None
 
 
-def _object(path: Path) -> dict[str, Any]:
+def object_of(path: Path) -> dict[str, Any]:
     found = _json(path)
     if not isinstance(found, dict):
         raise BadTable(

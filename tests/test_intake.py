@@ -23,6 +23,7 @@ from ctcml.errors import BadInput, BrokenRecord, ServiceDown
 from ctcml.identity import pseudonym
 from ctcml.intake import Taken, take_in, verify_data
 from ctcml.ledger import Draft, Ledger, withdrawn_uid
+from ctcml.packing import kept_findings
 from ctcml.records import Role
 from ctcml.shards import read_inputs, read_pixels, read_shard
 from ctcml.tables import GIVEN_FEATURES, MANIFEST, read_folder, read_table
@@ -92,6 +93,18 @@ def test_the_same_export_copied_elsewhere_is_read_again_and_brings_nothing_new(i
     assert (again.samples, again.samples_known, again.thumbnails, again.refused) == (0, 16, 0, 0)
     assert {file.name for file in ws.receipts.iterdir()} == set(receipts)
     assert {file.name: file.read_bytes() for file in ws.receipts.iterdir()} != receipts
+
+
+def test_what_the_checkup_finds_is_kept_with_the_sample_and_the_next_intake_still_knows_it(
+    inbox: Path, ws: Workspace
+) -> None:
+    taken(inbox, ws)
+    kept = kept_findings(ws)
+    assert set(kept) == {file.stem for file in ws.manifest.glob("*.parquet")}
+    told = [one for listed in kept.values() for one in listed]
+    assert "gaps" in {one["code"] for one in told}  # ACCEPT leaves numbers of empty thumbnails out
+    assert not any("SIM-" in one["message"] or ".tif" in one["message"] for one in told)
+    assert taken(inbox, ws).samples_known == 16
 
 
 def first_sample(inbox: Path) -> Path:

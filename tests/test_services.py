@@ -390,3 +390,11 @@ def test_a_flow_without_its_server_fails_and_starts_none_of_its_own(tmp_path: Pa
         text=True,
     )
     assert "No Prefect API URL" in done.stderr
+
+
+def test_the_dashboard_is_told_of_an_identity_provider_only_where_there_is_one(tmp_path: Path) -> None:
+    plain = streamlit_service(tmp_path, HOST, 8501, script=tmp_path / "app.py")
+    signed_in = streamlit_service(tmp_path, HOST, 8501, script=tmp_path / "app.py", secrets=tmp_path / "secrets.toml")
+    more = [one for one in signed_in.command if one not in plain.command]
+    assert more == [f"--secrets.files={tmp_path / 'secrets.toml'}"]
+    assert f"--server.address={HOST}" in signed_in.command

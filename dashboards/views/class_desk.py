@@ -16,6 +16,7 @@ from dashboards.views.pieces import (
     ask_reason_and_password,
     empty,
     filled,
+    may_sign,
     picture,
     show_requests,
     show_told,
@@ -103,6 +104,8 @@ def said_of_vote(vote: Mapping[str, Any]) -> str:
 
 def show_form(workspace: Workspace, one: Mapping[str, Any]) -> None:
     """Who has not voted yet signs here."""
+    if not may_sign(workspace, "accept_class"):
+        return
     class_id = str(one["class_id"])
     signed = {request.by for request in records.requests(workspace) if request.body.get("class_id") == class_id}
     names = [name for name in records.experts(workspace) if name not in signed | {vote["by"] for vote in one["votes"]}]

@@ -4,17 +4,19 @@ import pandas as pd
 import streamlit as st
 
 from ctcml.workspace import Workspace
-from dashboards import records
-from dashboards.model_charts import latent_chart
+from dashboards import atlas, records
+from dashboards.map_charts import WAYS, map_chart
 from dashboards.records import NotMade
+from dashboards.session import viewed
 from dashboards.views.pieces import chart, empty, picture
 
-COLOURS = {"predicted": "predicted class", "novelty": "novelty", "flagged": "flagged clusters"}
+COLOURS, DOTS = ("predicted", "novelty", "flagged"), 20_000
 
 
 def show(workspace: Workspace) -> None:
     """Draw the page."""
     st.title("Discovery")
+    viewed(workspace, "discovery")
     st.caption(
         "Each dot is a thumbnail, placed by what the network saw in it. "
         "A cluster is flagged when cells without a label are over-represented in it."
@@ -64,11 +66,11 @@ def choose_cluster(groups: pd.DataFrame) -> int | None:
 
 def show_map(workspace: Workspace, ringed: int | None) -> None:
     """The map, coloured as the address says."""
-    cells = records.map_cells(workspace)
+    cells = atlas.atlas(workspace)
     if isinstance(cells, NotMade):
         empty(cells)
         return
-    offered = [name for name in COLOURS if name in cells]
+    offered = [name for name in COLOURS if name == "predicted" or (cells["cluster"] >= 0).any()]
     colour_by = st.segmented_control(
         "Colour by",
         offered,
@@ -76,16 +78,23 @@ def show_map(workspace: Workspace, ringed: int | None) -> None:
         required=True,
         key="colour",
         bind="query-params",
-        format_func=lambda one: COLOURS[one],
+        format_func=lambda one: WAYS[one],
     )
-    figure = latent_chart(
-        cells,
+    shown = atlas.drawn(cells, most=DOTS)
+    if ringed is not None:  # all of it, whatever the lot said
+        shown = cells.loc[shown.index.union(cells.index[cells["cluster"] == ringed])]
+    figure = map_chart(
+        shown,
+        method=records.chosen_map(workspace),
         colour_by=colour_by,
         names=records.class_names(workspace),
         simulated=records.is_simulated(workspace),
         ringed=ringed,
+    ).update_layout(dragmode="zoom")
+    chart(figure, key="map", alt=f"Latent map of {len(shown)} thumbnails coloured by {WAYS[colour_by]}")
+    st.html(
+        'All cells, and what lies where, are on <a href="map" target="_self" style="color: inherit">the page Latent map</a>.'
     )
-    chart(figure, key="map", alt=f"Latent map of {len(cells)} thumbnails coloured by {COLOURS[colour_by]}")
 
 
 def show_table(groups: pd.DataFrame, names: dict[str, str]) -> None:

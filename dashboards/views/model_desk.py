@@ -15,6 +15,7 @@ from dashboards.views.pieces import (
     ask_name,
     ask_reason_and_password,
     filled,
+    may_sign,
     show_requests,
     show_told,
     sign_request,
@@ -46,6 +47,8 @@ def show_promotion(workspace: Workspace, report: Mapping[str, Any]) -> None:
             f"Not to be signed: it was judged against version {rival}, and version {present[-1]} is champion now. "
             "Have it judged again with `ctcml loop`."
         )
+        return
+    if not may_sign(workspace, "promote"):
         return
     names = records.experts(workspace)
     if not names:
@@ -110,7 +113,7 @@ def show_rollback(workspace: Workspace) -> None:
     if not former:
         st.caption("There is no former champion to go back to.")
         return
-    if is_asked(workspace, ROLLBACK):
+    if is_asked(workspace, ROLLBACK) or not may_sign(workspace, ROLLBACK):
         return
     names = records.experts(workspace)
     if not names:

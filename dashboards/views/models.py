@@ -1,4 +1,4 @@
-"""Which model counts the cells, why it was allowed to, whether the cartridges still suit it, and how it learnt."""
+"""Which model counts the cells, why it was allowed to, and how it learnt."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,6 @@ from ctcml.workspace import Workspace
 from dashboards import records
 from dashboards.model_charts import learning_chart
 from dashboards.records import NotMade
-from dashboards.views.drift import show_drift
 from dashboards.views.model_desk import show_history, show_promotion, show_waiting
 from dashboards.views.pieces import chart, empty, picture
 from dashboards.views.scorecards import show_scorecards
@@ -31,7 +30,9 @@ def show(workspace: Workspace) -> None:
     show_gate(workspace, names, simulated=simulated)
     st.subheader("Champions")
     show_history(workspace)
-    show_drift(workspace)
+    st.html(
+        'Whether the cartridges still suit the champion is told by <a href="data" target="_self" style="color: inherit">drift, on the page Data</a>.'
+    )
     st.subheader("The champion")
     show_champion(workspace, names)
     show_learning(workspace, simulated=simulated)

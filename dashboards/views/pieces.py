@@ -8,11 +8,12 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+from ctcml.access import ASKED_FOR
 from ctcml.errors import CtcmlError
 from ctcml.requests import append_request
 from ctcml.workspace import Workspace
-from dashboards import records
-from dashboards.palette import CHART_CONFIG
+from dashboards import records, session
+from dashboards.palette import CHART_CONFIG, on_dark
 from dashboards.records import NotMade
 
 Estimate = Mapping[str, float | None]
@@ -23,9 +24,39 @@ def empty(missing: NotMade) -> None:
     st.info(f"{missing.what}: not made yet. Run `{missing.command}`.")
 
 
-def chart(figure: go.Figure, *, key: str, alt: str) -> None:
-    """Draw a figure; `alt` is read to people who cannot see it."""
-    st.plotly_chart(figure, theme=None, config=CHART_CONFIG, key=key, alt=alt)
+def show_missing(*parts: object) -> None:
+    """The same for those of several records that are not made, each command once."""
+    for missing in {one.command: one for one in parts if isinstance(one, NotMade)}.values():
+        empty(missing)
+
+
+def chart(figure: go.Figure, *, key: str, alt: str, selects: bool = False) -> list[dict[str, Any]]:
+    """Draw a figure on the page's background; `alt` is read to people who cannot see it.
+
+    With `selects` a click chooses a point: the chosen ones come back as Plotly tells of them.
+    """
+    shown = on_dark(figure) if is_dark() else figure
+    if not selects:
+        st.plotly_chart(shown, theme=None, config=CHART_CONFIG, key=key, alt=alt)
+        return []
+    told = st.plotly_chart(
+        shown, theme=None, config=CHART_CONFIG, key=key, alt=alt, on_select="rerun", selection_mode="points"
+    )
+    return list(told.selection.points)
+
+
+def go_to(title: str, address: str, query: Mapping[str, str]) -> None:
+    """Open another page of the dashboard in the state that `query` names."""
+    st.switch_page(st.Page(_nothing, title=title, url_path=address), query_params=dict(query))
+
+
+def _nothing() -> None:
+    """Stands in for what the page draws: Streamlit knows a page by its address alone."""
+
+
+def is_dark() -> bool:
+    """Whether the visitor's browser shows the dark theme."""
+    return st.context.theme.type == "dark"
 
 
 def picture(path: Path, *, caption: str | None = None) -> None:
@@ -110,14 +141,26 @@ def sign_request(
     if lacking:
         state[f"told-{key}"] = (False, f"Not signed: {', '.join(lacking)} missing.")
         return
+    if not session.may(workspace, ASKED_FOR[action]):  # the form was not shown, or the role was taken since
+        state[f"told-{key}"] = (False, f"Not signed: that needs the role {ASKED_FOR[action]}.")
+        return
     try:
         number = append_request(
             workspace.requests, by=by, password=password, action=action, body=dict(body), now=datetime.now(UTC)
         )
+        session.signed(workspace, action, request=number, by=by, about=body)
     except CtcmlError as error:
         state[f"told-{key}"] = (False, str(error))
         return
     state[f"told-{key}"] = (True, f"Signed as request {number}; the next run of the flow carries it out.")
+
+
+def may_sign(workspace: Workspace, action: str) -> bool:
+    """Whether the visitor may sign such a request; if not, the page says what that needs."""
+    if session.may(workspace, ASKED_FOR[action]):
+        return True
+    st.caption(f"To sign here takes the role {ASKED_FOR[action]}; the workspace's owner gives it.")
+    return False
 
 
 def show_told(key: str) -> None:

