@@ -15,7 +15,7 @@ from ctcml.scorecard_page import RESEARCH, SIMULATED, STYLE
 TITLE = "The paper's experiment on this laboratory's data"
 SEALED = (
     "Sealed patients' labels were not opened: that set stays the gate's. The networks of this report are candidates for nothing; "
-    "a model is promoted by <code>ctcml loop</code> alone."
+    "a model becomes champion through the gate alone."
 )
 READING = (
     "In brackets 95 % intervals from resampled patients, because cells of one patient resemble each other. A difference is AE-CNN less standard "

@@ -11,7 +11,16 @@ from ctcml.dataversions import create_workspace
 from ctcml.simulate import simulate_laboratory
 from ctcml.workspace import Workspace
 
+MAIN = sys.modules["__main__"]
 FIGURES = pytest.StashKey[list[tuple[str, str]]]()
+
+
+@pytest.fixture(autouse=True)
+def _pytest_stays_main() -> Iterator[None]:
+    """Streamlit's AppTest leaves its page in the place of `__main__`, which every process that is spawned later would draw."""
+    sys.modules["__main__"] = MAIN
+    yield
+    sys.modules["__main__"] = MAIN
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import streamlit as st
 
 from ctcml.workspace import Workspace
 from dashboards import records
-from dashboards.addresses import ARG_MAX, DEFAULT_CLASS, DEFAULT_DENOMINATOR
+from dashboards.addresses import ARG_MAX, DEFAULT_CLASS
 from dashboards.records import NotMade, Stamp
 from dashboards.survival_charts import ratios_chart
 from dashboards.views.cohort_filters import Counted, choose_counted, choose_people
@@ -23,7 +23,6 @@ SOURCES = {"model": "the model", "manual": "hand, at the time"}
 PLANNED, OTHER, SEARCHED = "prespecified", "another number", "searched"
 FIRST, LANDMARK = "the first sample", "a landmark"
 ENDPOINTS = ("os", "pfs")
-PLANNED_COUNT = Counted(class_id=DEFAULT_CLASS, denominator=DEFAULT_DENOMINATOR, threshold=ARG_MAX)
 PERMUTATIONS = 999  # with the data themselves 1000, so that p has three digits
 COVARIATES = ("age", "ecog", "line_of_therapy", "site")  # beside those named covariate_<name>
 
@@ -40,7 +39,10 @@ def show(workspace: Workspace, group: str) -> None:
     if isinstance(counts, NotMade) or isinstance(clinical, NotMade):
         report, planned = _stored(analyses["reports"], group, "model"), True
     else:
-        choice, planned = choose(workspace, counts, clinical, group, planned_endpoint=analyses["endpoint"])
+        as_planned = Counted(class_id=DEFAULT_CLASS, denominator=analyses["denominator"], threshold=ARG_MAX)
+        choice, planned = choose(
+            workspace, counts, clinical, group, planned_endpoint=analyses["endpoint"], planned_count=as_planned
+        )
         kept = analyses["reports"] if choice.landmark_days is None else analyses.get("landmarks", [])
         report = _stored(kept, group, choice.source) if planned else None
         report = report or _computed(workspace, choice)
@@ -55,7 +57,13 @@ def show(workspace: Workspace, group: str) -> None:
 
 
 def choose(
-    workspace: Workspace, counts: pd.DataFrame, clinical: pd.DataFrame, group: str, *, planned_endpoint: str
+    workspace: Workspace,
+    counts: pd.DataFrame,
+    clinical: pd.DataFrame,
+    group: str,
+    *,
+    planned_endpoint: str,
+    planned_count: Counted,
 ) -> tuple["Choice", bool]:
     """What the address asks for, and whether it is the prespecified question, which the stage has answered already."""
     from ctcml.cohort import Choice
@@ -87,7 +95,7 @@ def choose(
         searched=cut == SEARCHED,
     )
     planned = endpoint == planned_endpoint and cut == PLANNED and landmark in (None, rules.landmark_days)
-    return choice, planned and planned_covariates and people.is_group and counted == PLANNED_COUNT
+    return choice, planned and planned_covariates and people.is_group and counted == planned_count
 
 
 def _narrowed_in_address() -> bool:

@@ -28,7 +28,7 @@ PANELS = (
         figure="Fig. 2",
         title="Standard CNN beside AE-CNN",
         here="Maps of both networks' latents, trained on the same cells. Made by paper mode only.",
-        files=("reports/paper/*figure-2*.png", "reports/paper/*fig2*.png"),
+        files=("reports/paper/figures/fig2-*.png",),
         command="ctcml reproduce",
     ),
     Panel(
@@ -50,7 +50,7 @@ PANELS = (
         figure="Supplementary Fig. 1",
         title="CTCs that were missed, and false ones",
         here="Of steering patients, with the probability that the network gave.",
-        files=("pictures/evaluation/*.png",),
+        files=("pictures/evaluation/*.png", "reports/paper/figures/figS1-mistakes.png"),
         command="ctcml repro evaluate",
     ),
     Panel(
