@@ -351,19 +351,6 @@ def _notes(read: _Read) -> Iterator[Finding]:
             yield read.finding("note", "published-array", note, below(read.job.source.path, read.job.root))
 
 
-# Not the refusals, which the quarantine tells, nor what reads a file again or quotes from it.
-ON_PIXELS: tuple[Callable[[_Read], Iterator[Finding]], ...] = (
-    _selections,
-    _empty_samples,
-    _clipped,
-    _oversize,
-    _gaps,
-    _channels,
-    _masks,
-    _lossy,
-    _eight_bit,
-    _labels,
-)
 CHECKS: tuple[Callable[[_Read], Iterator[Finding]], ...] = (
     _selections,
     _refusals,
@@ -380,3 +367,5 @@ CHECKS: tuple[Callable[[_Read], Iterator[Finding]], ...] = (
     _labels,
     _notes,
 )
+# Not the refusals, which the quarantine tells, nor what reads a file again or quotes from it.
+ON_PIXELS = tuple(one for one in CHECKS if one not in (_refusals, _feature_tables, _identifiers, _notes))

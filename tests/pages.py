@@ -7,13 +7,14 @@ from streamlit.testing.v1 import AppTest
 from ctcml.workspace import Workspace
 
 
-def draw_page(name: str, ws: Workspace, **address: str) -> AppTest:
-    """The view of that name; `address` holds its query parameters."""
+def draw_page(name: str, ws: Workspace, *further: str, **address: str) -> AppTest:
+    """The view of that name, with what it takes beside the workspace; `address` holds its query parameters."""
+    given = "".join(f", {one!r}" for one in further)
     lines = (
         "from pathlib import Path",
         "from ctcml.workspace import Workspace",
         f"from dashboards.views import {name}",
-        f"{name}.show(Workspace(Path({str(ws.root)!r})))",
+        f"{name}.show(Workspace(Path({str(ws.root)!r})){given})",
     )
     app = AppTest.from_string("\n".join(lines), default_timeout=120)
     for key, value in address.items():

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser.workspace_with_results import build
+from pages import draw_page
 from streamlit.testing.v1 import AppTest
 
 from ctcml.by_hand import UNTOLD
@@ -30,16 +31,7 @@ def copy(full: Workspace, tmp_path: Path) -> Workspace:
 
 
 def section(name: str, ws: Workspace, group: str = "all", **address: str) -> AppTest:
-    lines = (
-        "from pathlib import Path",
-        "from ctcml.workspace import Workspace",
-        f"from dashboards.views import {name}",
-        f"{name}.show(Workspace(Path({str(ws.root)!r})), {group!r})",
-    )
-    app = AppTest.from_string("\n".join(lines), default_timeout=60)
-    for key, value in address.items():
-        app.query_params[key] = value
-    return app.run()
+    return draw_page(name, ws, group, **address)
 
 
 def words(app: AppTest) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser.workspace_with_results import build
+from pages import draw_page as page
 from streamlit.testing.v1 import AppTest
 
 import dashboards
@@ -32,20 +33,6 @@ PAGES = ("cohort", "latent_map", "discovery", "review", "models", "data")
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return build(tmp_path_factory.mktemp("full"))
-
-
-def page(name: str, ws: Workspace, **address: str) -> AppTest:
-    """One view, run without a browser; `address` holds its query parameters."""
-    lines = (
-        "from pathlib import Path",
-        "from ctcml.workspace import Workspace",
-        f"from dashboards.views import {name}",
-        f"{name}.show(Workspace(Path({str(ws.root)!r})))",
-    )
-    app = AppTest.from_string("\n".join(lines), default_timeout=60)
-    for key, value in address.items():
-        app.query_params[key] = value
-    return app.run()
 
 
 def test_the_dashboard_reaches_no_torch_prefect_mlflow_or_label_studio_even_indirectly() -> None:
