@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 import dashboards
 from ctcml import tables
+from ctcml.audit import entries
 from ctcml.errors import BadInput, BadTable
 from ctcml.workspace import Workspace
 from dashboards import atlas, data_records, model_charts, records, scorecard_charts
@@ -83,6 +84,15 @@ def test_each_page_of_a_full_workspace_is_drawn_without_an_empty_place(name: str
     assert not app.exception
     assert not app.info
     assert not app.error
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_audit_log_hears_of_each_page_that_shows_patients(name: str, full: Workspace) -> None:
+    before = len(list(entries(full)))
+    page(name, full)
+    told = list(entries(full))[before:]
+    assert [(one.who, one.action) for one in told] == [("local", "view")]
+    assert name.removeprefix("latent_") in told[0].what
 
 
 def test_the_first_page_says_research_use_only_and_simulated(full: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

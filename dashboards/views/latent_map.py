@@ -213,6 +213,7 @@ def show_selection(workspace: Workspace, chosen: pd.DataFrame, names: Mapping[st
     if chosen.empty:
         st.info("No cell lies within the outline.")
         return
+    viewed(workspace, "cells on the map", outline=st.session_state[AREA], cells=len(chosen))
     st.markdown(
         f"**{len(chosen):,}** cells in {chosen['sample_uid'].nunique():,} samples of "
         f"{chosen['patient_uid'].nunique():,} patients"

@@ -8,6 +8,7 @@ from ctcml.workspace import Workspace
 from dashboards import records
 from dashboards.model_charts import learning_chart
 from dashboards.records import NotMade
+from dashboards.session import viewed
 from dashboards.views.model_desk import show_history, show_promotion, show_waiting
 from dashboards.views.pieces import chart, empty, picture
 from dashboards.views.scorecards import show_scorecards
@@ -49,6 +50,7 @@ def show_gate(workspace: Workspace, names: Mapping[str, str], *, simulated: bool
         "Challenger", versions, key="version", bind="query-params", format_func=lambda one: f"version {one}"
     )
     report = reports[versions.index(version)]
+    viewed(workspace, "models", version=version)  # patients and their counts by either model
     show_verdict(report, simulated=simulated)
     show_changes(workspace, report)
     show_promotion(workspace, report)

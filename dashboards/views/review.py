@@ -10,6 +10,7 @@ from ctcml.workspace import Workspace
 from dashboards import records
 from dashboards.model_charts import agreement_chart, agreement_over_time, bars
 from dashboards.records import NotMade
+from dashboards.session import viewed
 from dashboards.views.class_desk import show_desk
 from dashboards.views.pieces import chart, drawn, empty, said
 
@@ -31,6 +32,7 @@ def show(workspace: Workspace) -> None:
         "Two readers read each thumbnail without seeing each other, the model or the patient; "
         "a third settles what they differ on, and checks a share of what they agree on."
     )
+    viewed(workspace, "review")
     simulated = records.is_simulated(workspace)
     found = records.agreement(workspace)
     if isinstance(found, NotMade):

@@ -108,9 +108,12 @@ def said_of(about: Mapping[str, Any], role: str | None) -> str:
 
     >>> said_of({"patient_uid": "ab12", "cancer_type": "breast", "blood_volume_ml": 7.5, "draw_day": 0.0}, "train")
     'Patient `ab12` · breast · drawn on day 0 · 7.5 ml of blood · training patient'
+    >>> said_of({"site": "Site B"}, None), said_of({"site": "B"}, None)
+    ('Site B', 'site B')
     """
+    site = "{}" if str(about.get("site")).lower().startswith("site") else "site {}"  # as most tables name theirs
     forms = {
-        "patient_uid": "Patient `{}`", "cancer_type": "{}", "sample_kind": "{}", "site": "site {}",
+        "patient_uid": "Patient `{}`", "cancer_type": "{}", "sample_kind": "{}", "site": site,
         "instrument": "instrument {}", "line_of_therapy": "line of therapy {}", "draw_day": "drawn on day {:.0f}",
         "blood_volume_ml": "{} ml of blood", "manual_ctc": "{:.0f} CTC by hand at the time",
     }  # fmt: skip
