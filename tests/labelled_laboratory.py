@@ -9,7 +9,7 @@ from test_intake import taken
 
 from ctcml import stages
 from ctcml.dataversions import create_workspace, new_data_version
-from ctcml.identity import load_key, pseudonym
+from ctcml.identity import KEY_BYTES, load_key, pseudonym
 from ctcml.tables import MANIFEST, TRUTH, read_folder, write_table
 from ctcml.workspace import Workspace
 
@@ -17,6 +17,8 @@ from ctcml.workspace import Workspace
 def labelled_laboratory(laboratory: Path, root: Path) -> Workspace:
     """A workspace with one data version, settled; labels are the simulator's own instead of a few historic ones."""
     ws = Workspace(root)
+    ws.private.mkdir(parents=True, mode=0o700)
+    ws.key.write_text(bytes(range(KEY_BYTES)).hex())  # by another key other patients are held out, and few are here
     create_workspace(ws, now=NOON)
     key = load_key(ws.key)
     taken(laboratory, ws, key=key)
