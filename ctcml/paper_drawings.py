@@ -31,10 +31,10 @@ def rebuilt_plot(
     names = np.asarray(class_ids)
     order = list(class_colours(set(class_ids)))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.2 + 0.75 * PER_CLASS, 0.7 + 1.52 * len(order)), layout="constrained")
+        figure = Figure(figsize=(0.3 + 0.75 * PER_CLASS, 0.7 + 1.75 * len(order)), layout="constrained")
         for axes, name in zip(figure.subplots(len(order), 1, squeeze=False)[:, 0], order, strict=True):
             axes.imshow(_rebuilt(model, images[np.flatnonzero(names == name)[:PER_CLASS]]))
-            axes.set_ylabel(name.replace("_", " "), rotation=0, ha="right", va="center", labelpad=6)
+            axes.set_title(name.replace("_", " "), fontsize=9, loc="left")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         put_head(figure, title, [*stamps(simulated), "R CD45 · G cytokeratin · B DAPI"])
