@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from ctcml.clinical import COVARIATE
+from ctcml.counts import CTC, TUBE_ML
 from ctcml.embed import Scorer, score
+from ctcml.landmark import last_samples
 from ctcml.published import CHANGED_SIDE, EVENTS_AGREED, MANUAL_CTC_AGREED, MEDIANS, SURVIVAL_PATIENTS
 from ctcml.shards import read_inputs
 from ctcml.tables import CLINICAL, MANIFEST, read_folder, read_table
 from ctcml.workspace import Workspace
 
-TUBE_ML = 7.5  # cut-offs hold for 7.5 ml of blood
-CTC = "ctc"
 SOURCES = {"manual": "counts by hand", "standard": "standard CNN", "autoencoder": "AE-CNN"}
 FEWEST_PATIENTS = 10  # ours: of a cancer type, else it has no analysis of its own
 
@@ -41,8 +41,8 @@ def counted_patients(
     Events are those that CellSearch presented; where an export does not say which, all of them, and `denominator` is "all".
     """
     samples = read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE)
-    first = samples[(samples["sample_kind"] == "patient") & ~(samples["draw_day"] > 0)]
-    first = first[first["cancer_type"].isin(cutoffs)].drop_duplicates("patient_uid")
+    first = last_samples(samples[samples["sample_kind"] == "patient"], None).sort_index()
+    first = first[first["cancer_type"].isin(cutoffs)]
     columns = ["cell_uid", "sample_uid", "proposed", "assigned"]
     events = read_folder(ws.manifest, MANIFEST, columns=columns)
     events = events[events["sample_uid"].isin(first["sample_uid"])]

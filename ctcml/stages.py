@@ -525,6 +525,7 @@ def compare(ws: Workspace, *, seed: int, counts: sections.Counts, compare: secti
 
     from ctcml.by_hand import compare_by_hand, told
     from ctcml.by_hand_pictures import draw_galleries, tubes_plot
+    from ctcml.calibration import probabilities_of
     from ctcml.clinical import COVARIATE
     from ctcml.counts import CTC
     from ctcml.tables import (
@@ -543,7 +544,7 @@ def compare(ws: Workspace, *, seed: int, counts: sections.Counts, compare: secti
     classes = json.loads((ws.champion / "model.json").read_text())["classes"]
     cells = read_folder(ws.embeddings, EMBEDDING, columns=["cell_uid", "sample_uid", "predicted", "probabilities"])
     manifest = read_folder(ws.manifest, MANIFEST, columns=["cell_uid", "patient_uid", "proposed", "assigned"])
-    chances = np.stack(cells["probabilities"].to_list()) if len(cells) else np.zeros((0, len(classes)))
+    chances = probabilities_of(cells, classes)
     found = compare_by_hand(
         cells.assign(p_ctc=chances[:, classes.index(CTC)]).merge(manifest, on="cell_uid"),
         read_table(ws.clinical, CLINICAL, extra_prefix=COVARIATE),

@@ -21,6 +21,7 @@ from sklearn.preprocessing import normalize
 from ctcml.appearance import NAMES, brightness
 from ctcml.counts import TUBE_ML
 from ctcml.grouping import STARTS, group
+from ctcml.landmark import last_samples
 from ctcml.portraits import marker_cuts, marker_profile, stability
 from ctcml.survival import analyse
 from ctcml.tables import SUBCLASS_CELLS, SUBCLASS_COUNTS
@@ -190,12 +191,11 @@ def subclass_survival(
 ) -> list[dict[str, Any]]:
     """Survival of all patients by the count of each subclass of `counts`, with the trend's p corrected over them (Holm).
 
-    One tube a patient, drawn at registration. Arms are split at the median of the tubes, a cut-off that nobody prespecified;
+    One tube a patient, the last before therapy, as in every other survival analysis. Arms are split at the median of the tubes, a cut-off that nobody prespecified;
     the corrected p is that of the hazard ratio per unit of ln(1 + count), which has none. A report of `ctcml.survival`
     each, with `subclass`, `class_id` and `p_corrected`.
     """
-    at_start = samples[(samples["sample_kind"] == "patient") & ~(samples["draw_day"] > 0)]
-    at_start = at_start.sort_values("sample_uid").drop_duplicates("patient_uid")
+    at_start = last_samples(samples[samples["sample_kind"] == "patient"], None)
     clinical = at_start[["sample_uid", f"{endpoint}_months", f"{endpoint}_event"]].set_axis(
         ["sample_uid", "duration", "event"], axis=1
     )

@@ -88,9 +88,7 @@ def is_simulated(workspace: Workspace) -> bool:
 
 def manifest(workspace: Workspace) -> pd.DataFrame | NotMade:
     """One row a thumbnail: its cell, sample and patient."""
-    return _folder(
-        workspace.manifest, "MANIFEST", ("cell_uid", "sample_uid", "patient_uid"), "Manifest", "ctcml intake"
-    )
+    return _made(workspace.manifest, "MANIFEST", ("cell_uid", "sample_uid", "patient_uid"), "Manifest", "ctcml intake")
 
 
 def classes(workspace: Workspace) -> dict[str, str] | NotMade:
@@ -152,14 +150,13 @@ def by_hand(workspace: Workspace) -> dict[str, Any] | NotMade:
 
 def by_hand_samples(workspace: Workspace) -> pd.DataFrame | NotMade:
     """One row a tube with both counts, those that change side first."""
-    found = table_of(workspace.by_hand_samples, "BY_HAND_SAMPLES")
-    return NotMade(what="Tubes counted both ways", command="ctcml repro compare") if found is None else found
+    return _made(workspace.by_hand_samples, "BY_HAND_SAMPLES", None, "Tubes counted both ways", "ctcml repro compare")
 
 
 def by_hand_cells(workspace: Workspace) -> pd.DataFrame | NotMade:
     """One row a cell that hand or model calls a CTC."""
-    found = table_of(workspace.by_hand_cells, "BY_HAND_CELLS")
-    return NotMade(what="Cells called CTC by hand or model", command="ctcml repro compare") if found is None else found
+    what = "Cells called CTC by hand or model"
+    return _made(workspace.by_hand_cells, "BY_HAND_CELLS", None, what, "ctcml repro compare")
 
 
 def subclass_report(workspace: Workspace) -> dict[str, Any] | NotMade:
@@ -171,8 +168,7 @@ def subclass_report(workspace: Workspace) -> dict[str, Any] | NotMade:
 
 def subclasses(workspace: Workspace) -> pd.DataFrame | NotMade:
     """Counts per sample, subclass and denominator."""
-    found = table_of(workspace.subclasses, "SUBCLASS_COUNTS")
-    return NotMade(what="Counts of subclasses", command="ctcml repro subclass") if found is None else found
+    return _made(workspace.subclasses, "SUBCLASS_COUNTS", None, "Counts of subclasses", "ctcml repro subclass")
 
 
 def cards(workspace: Workspace) -> Cards:
@@ -388,9 +384,9 @@ def stamp_of(*paths: Path) -> Stamp:
     return tuple(one for path in paths for one in _stamp(path))
 
 
-def _folder(folder: Path, schema: str, columns: tuple[str, ...], what: str, command: str) -> pd.DataFrame | NotMade:
-    stamp = _stamp(folder)
-    return _table(folder, stamp, schema, columns) if stamp else NotMade(what=what, command=command)
+def _made(path: Path, schema: str, columns: tuple[str, ...] | None, what: str, command: str) -> pd.DataFrame | NotMade:
+    found = table_of(path, schema, columns)
+    return NotMade(what=what, command=command) if found is None else found
 
 
 def _stamp(path: Path) -> Stamp:
